@@ -1,0 +1,131 @@
+"""What the plugin asks of the Orthanc that it runs in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from worker.contract import LOW_MARK_PROPERTY, VERDICT_KEY, VERDICT_NAME
+
+
+class Orthanc(Protocol):
+    """The part of the `orthanc` module that is used here."""
+
+    def RestApiGet(self, uri: str) -> bytes: ...
+    def RestApiPost(self, uri: str, body: str) -> bytes: ...
+    def GetGlobalProperty(self, number: int, default: str) -> str: ...
+    def SetGlobalProperty(self, number: int, value: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Page:
+    """A piece of the change log: (number, instance id) pairs, and where it ends.
+
+    last: the number up to which the log has been read.
+    done: whether the log held no more.
+    """
+
+    changes: list[tuple[int, str]]
+    last: int
+    done: bool
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the plugin keeps in Orthanc's own database.
+
+    low_mark: change number up to which every X-ray has its verdict.
+    walk: whether the walk through the older archive is still to be done.
+    """
+
+    low_mark: int
+    walk: bool
+
+
+class Archive:
+    """Reads Orthanc's REST API from inside, without HTTP."""
+
+    def __init__(self, orthanc: Orthanc) -> None:
+        self._orthanc = orthanc
+
+    def identifier(self) -> str:
+        """Orthanc's database identifier, which messages and Redis keys carry."""
+        return str(self._get("/system")["DatabaseServerIdentifier"])
+
+    def last_change(self) -> int:
+        """The newest number of the change log, 0 where it is empty."""
+        return int(self._get("/changes?last")["Last"])
+
+    def new_instances(self, since: int, limit: int) -> Page:
+        """Changes of type NewInstance with a number above `since`."""
+        answer = self._get(f"/changes?since={since}&limit={limit}&type=NewInstance")
+        # The filter is ignored by databases without extended changes.
+        kept = [(int(c["Seq"]), str(c["ID"])) for c in answer["Changes"] if c["ChangeType"] == "NewInstance"]
+        return Page(kept, int(answer["Last"]), bool(answer["Done"]))
+
+    def to_judge(self, ids: Sequence[str], modalities: Iterable[str]) -> list[str]:
+        """Those of these instances whose series is of an X-ray modality, or names none.
+
+        Where the modality is missing the worker looks at the file itself.
+        Deleted instances are left out. The order is kept.
+        """
+        wanted, kept = set(modalities), set()
+        for series in self._bulk(ids, "Series"):
+            if series["MainDicomTags"].get("Modality", "").strip() in wanted | {""}:
+                kept.update(series["Instances"])
+        return [one for one in ids if one in kept]
+
+    def exists(self, instance: str) -> bool:
+        """Whether this Orthanc holds the instance."""
+        return bool(self._bulk([instance], "Instance"))
+
+    def unjudged(self, ids: Sequence[str]) -> list[str]:
+        """Those of these instances that exist and carry no verdict. The order is kept."""
+        found = self._bulk(ids, "Instance", metadata=True)
+        kept = {one["ID"] for one in found if not _has_verdict(one)}
+        return [one for one in ids if one in kept]
+
+    def walk(self, modalities: Iterable[str], since: int, limit: int) -> tuple[int, list[str]]:
+        """One page of all stored X-ray instances: (how many there were, those without a verdict)."""
+        query = {
+            "Level": "Instance",
+            "Query": {"Modality": "\\".join(modalities)},
+            "ResponseContent": ["Metadata"],
+            "Since": since,
+            "Limit": limit,
+        }
+        found = self._post("/tools/find", query)
+        return len(found), [one["ID"] for one in found if not _has_verdict(one)]
+
+    def read_start(self) -> Start | None:
+        """The state in Orthanc's database, None before the first start."""
+        text = self._orthanc.GetGlobalProperty(LOW_MARK_PROPERTY, "")
+        if not text:
+            return None
+        value = json.loads(text)
+        return Start(int(value["low_mark"]), bool(value["walk"]))
+
+    def write_start(self, start: Start) -> None:
+        """Replace the state in Orthanc's database."""
+        text = json.dumps({"low_mark": start.low_mark, "walk": start.walk})
+        self._orthanc.SetGlobalProperty(LOW_MARK_PROPERTY, text)
+
+    def _bulk(self, ids: Sequence[str], level: str, metadata: bool = False) -> list[dict[str, Any]]:
+        if not ids:
+            return []
+        found = self._post("/tools/bulk-content", {"Resources": list(ids), "Level": level, "Metadata": metadata})
+        return list(found)
+
+    def _get(self, uri: str) -> Any:
+        return json.loads(self._orthanc.RestApiGet(uri))
+
+    def _post(self, uri: str, body: Any) -> Any:
+        return json.loads(self._orthanc.RestApiPost(uri, json.dumps(body)))
+
+
+def _has_verdict(instance: dict[str, Any]) -> bool:
+    # Listed by number where the administrator has not registered the name.
+    metadata = instance.get("Metadata", {})
+    return VERDICT_NAME in metadata or str(VERDICT_KEY) in metadata

@@ -1,0 +1,177 @@
+"""Redis from the plugin's side: the cursor, and the messages to the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from worker.contract import (
+    BACKFILL_QUEUE,
+    CLASSIFY_QUEUE,
+    CLASSIFY_TASK,
+    UNACKED_KEY,
+    broker_transport_options,
+    make_message,
+    redis_key,
+)
+
+TIMEOUT_SECONDS = 2.0
+"""Bound on each exchange with Redis: Orthanc's shutdown waits no longer than that."""
+
+
+class BrokerDown(Exception):
+    """Redis does not answer, or refuses; nothing was lost, the next round tries again."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where the follower is in the change log.
+
+    cursor: everything up to this number has been published.
+    replay: up to this number, images may have been judged before.
+    seen: numbers within the overlap window that were published.
+    """
+
+    cursor: int
+    replay: int
+    seen: frozenset[int]
+
+
+class Broker:
+    """One archive's cursor and queues in Redis.
+
+    Connections are made when they are first needed. Every method raises
+    BrokerDown where Redis does not do what it was asked for.
+    """
+
+    def __init__(self, url: str, archive: str) -> None:
+        self._url = url
+        self._archive = archive
+        self._position_key = redis_key(archive, "position")
+        self._seen_key = redis_key(archive, "seen")
+        self._walk_key = redis_key(archive, "walk")
+        self._redis: Any = None
+        self._app: Any = None
+
+    def position(self) -> Position | None:
+        """The stored position; None where Redis has none (first start, flushed, replaced)."""
+
+        def read(redis: Any) -> Position | None:
+            stored, seen = (
+                redis.pipeline().hgetall(self._position_key).zrange(self._seen_key, 0, -1).execute()
+            )
+            if b"cursor" not in stored:
+                return None
+            return Position(
+                int(stored[b"cursor"]), int(stored.get(b"replay", 0)), frozenset(int(one) for one in seen)
+            )
+
+        return self._ask(read)
+
+    def move_to(self, cursor: int, replay: int, seen: Sequence[int], overlap: int) -> None:
+        """Replace the position at once; `seen` are the numbers published since the last call."""
+
+        def write(redis: Any) -> None:
+            pipe = redis.pipeline(transaction=True)
+            pipe.hset(self._position_key, mapping={"cursor": cursor, "replay": replay})
+            if seen:
+                pipe.zadd(self._seen_key, {str(one): one for one in seen})
+            pipe.zremrangebyscore(self._seen_key, "-inf", cursor - overlap)
+            pipe.execute()
+
+        self._ask(write)
+
+    def restart_at(self, cursor: int, replay: int) -> None:
+        """Set the position anew and forget the numbers seen: they may be of another history."""
+
+        def write(redis: Any) -> None:
+            pipe = redis.pipeline(transaction=True)
+            pipe.delete(self._seen_key)
+            pipe.hset(self._position_key, mapping={"cursor": cursor, "replay": replay})
+            pipe.execute()
+
+        self._ask(write)
+
+    def publish(self, ids: Sequence[str], *, force: bool = False, backfill: bool = False) -> None:
+        """Send one message to the workers."""
+        message = make_message(self._archive, ids, force=force)
+        queue = BACKFILL_QUEUE if backfill else CLASSIFY_QUEUE
+        try:
+            if self._app is None:
+                self._app = _celery(self._url)
+            self._app.send_task(
+                CLASSIFY_TASK, kwargs={"message": message}, queue=queue, retry=False, ignore_result=True
+            )
+        except Exception as error:  # kombu, redis and the socket raise many kinds
+            self._forget()
+            raise BrokerDown(type(error).__name__) from error
+
+    def queue_lengths(self) -> dict[str, int]:
+        """Messages waiting in each queue, and those that workers hold (`unacked`)."""
+
+        def read(redis: Any) -> dict[str, int]:
+            pipe = redis.pipeline()
+            pipe.llen(CLASSIFY_QUEUE).llen(BACKFILL_QUEUE).hlen(UNACKED_KEY)
+            return dict(zip((CLASSIFY_QUEUE, BACKFILL_QUEUE, "unacked"), pipe.execute()))
+
+        return self._ask(read)
+
+    def walk_offset(self) -> int:
+        """How far the current pass through the archive has come; 0 where unknown."""
+        return int(self._ask(lambda redis: redis.get(self._walk_key)) or 0)
+
+    def set_walk_offset(self, offset: int) -> None:
+        self._ask(lambda redis: redis.set(self._walk_key, offset))
+
+    def close(self) -> None:
+        self._forget()
+
+    def _ask(self, question: Any) -> Any:
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        try:
+            if self._redis is None:
+                self._redis = redis.Redis.from_url(
+                    self._url,
+                    socket_timeout=TIMEOUT_SECONDS,
+                    socket_connect_timeout=TIMEOUT_SECONDS,
+                    retry=Retry(NoBackoff(), 0),
+                )
+            return question(self._redis)
+        except (redis.RedisError, OSError) as error:
+            self._forget()
+            raise BrokerDown(type(error).__name__) from error
+
+    def _forget(self) -> None:
+        """Drop the connections; what they believed of Redis may no longer hold."""
+        for client in (self._redis, self._app):
+            try:
+                if client is not None:
+                    client.close()
+            except Exception:  # closing a dead connection may fail; it is dropped all the same
+                pass
+        self._redis = self._app = None
+
+
+def _celery(url: str) -> Any:
+    from celery import Celery
+
+    app = Celery("dicom-router-plugin", broker=url, set_as_current=False, fixups=[])
+    app.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        result_backend=None,
+        broker_connection_retry=False,
+        broker_transport_options={
+            **broker_transport_options(TIMEOUT_SECONDS),
+            # Without these kombu tries to connect for ever, and Orthanc could not stop.
+            "max_retries": 1,
+            "interval_start": 0,
+            "interval_step": 0.1,
+            "interval_max": 0.1,
+        },
+    )
+    return app

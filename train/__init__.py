@@ -1,0 +1,1 @@
+"""Training of body-part models: manifest, augmentation, fit, evaluate, export."""

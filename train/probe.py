@@ -1,0 +1,99 @@
+"""Features of the frozen backbone, over several augmented views, and a linear layer on them.
+
+Fine-tuning all layers on this data learns the sources; a frozen backbone
+generalises (measured: macro-F1 0.82 against 0.91 on other hospitals' images).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Callable
+
+import numpy as np
+
+from train.augment import augment
+from train.backbones import MEAN, STD
+from train.manifest import CLASSES
+from worker.prepare import prepare
+
+if TYPE_CHECKING:
+    import torch
+
+
+def extract(
+    model: torch.nn.Module,
+    images: list[np.ndarray],
+    size: int,
+    views: int,
+    seed: int,
+    progress: Callable[[int], None] = lambda _: None,
+) -> np.ndarray:
+    """Pooled features: (1 + views, n, f) float16; view 0 is the image as the worker sees it."""
+    import torch
+
+    model = model.eval().to(memory_format=torch.channels_last)
+    result: list[np.ndarray] = []
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        for view in range(1 + views):
+            rows = []
+            for start in range(0, len(images), 32):
+                batch = []
+                for index in range(start, min(start + 32, len(images))):
+                    image = images[index]
+                    if view:
+                        image = augment(image, np.random.default_rng((seed, view, index)))
+                    batch.append(prepare(image, size))
+                inputs = torch.from_numpy((np.stack(batch)[:, None] - MEAN) / STD).float()
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
+                features = model.forward_head(model.forward_features(inputs), pre_logits=True)
+                rows.append(features.float().numpy().astype(np.float16))
+                progress(len(batch))
+            result.append(np.concatenate(rows))
+    return np.stack(result)
+
+
+def fit_linear(
+    features: np.ndarray, allowed: np.ndarray, weights: np.ndarray, decay: float, steps: int = 60
+) -> tuple[np.ndarray, np.ndarray]:
+    """Multinomial logistic regression with partial labels, by L-BFGS.
+
+    features: (n, f) float32. allowed: (n, classes) 0/1, the classes that a
+    row's label admits. weights: (n,) of sum n. decay: L2 penalty on the
+    weights of standardised features.
+
+    Returns the layer for unstandardised features: (classes, f) and (classes,).
+    """
+    import torch
+
+    x = torch.from_numpy(features.astype(np.float32))
+    mean, std = x.mean(0), x.std(0) + 1e-3
+    x = (x - mean) / std
+    outside = torch.from_numpy(np.where(allowed > 0, 0.0, -1e9).astype(np.float32))
+    w = torch.from_numpy((weights / weights.sum()).astype(np.float32))
+    layer = torch.zeros(len(CLASSES), x.shape[1], requires_grad=True)
+    bias = torch.zeros(len(CLASSES), requires_grad=True)
+    optimiser = torch.optim.LBFGS([layer, bias], max_iter=steps, history_size=10, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        logits = x @ layer.T + bias
+        log_p = torch.log_softmax(logits, 1)
+        loss = -(w * torch.logsumexp(log_p + outside, 1)).sum() + decay * layer.square().sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    with torch.no_grad():
+        scaled = layer / std
+        return scaled.numpy().copy(), (bias - scaled @ mean).numpy().copy()
+
+
+def balanced_weights(labels: np.ndarray, sources: np.ndarray, power: float = 0.5) -> np.ndarray:
+    """(n,) weights of sum n: each label counts the same, each of its sources by size ** power."""
+    weights = np.zeros(len(labels), np.float64)
+    for label in np.unique(labels):
+        chosen = labels == label
+        names, counts = np.unique(sources[chosen], return_counts=True)
+        share = counts**power / (counts**power).sum()
+        each = dict(zip(names, share / counts))
+        weights[chosen] = [each[source] for source in sources[chosen]]
+    return weights / weights.sum() * len(labels)

@@ -1,0 +1,209 @@
+"""The model file and the ONNX Runtime session that runs it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from worker.contract import RESERVED_CLASSES, is_label
+from worker.errors import AcceleratorMissing, BadModelFile
+from worker.prepare import PREPARATION, prepare
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+log = logging.getLogger(__name__)
+
+PACKAGED_MODEL = Path(__file__).parent / "models" / "body_parts.onnx"
+
+PROPERTIES = ("name", "version", "licence", "classes", "input", "calibration", "training_data", "metrics")
+"""Metadata properties without which a model is refused; all but the first three are JSON."""
+
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32)
+"""On a GPU batches are padded to one of these, so that its memory arena stops growing."""
+
+
+@dataclass(frozen=True)
+class BodyPart:
+    """One class of a model.
+
+    name: what labels and metadata carry.
+    threshold: least calibrated probability for an answer; below it, review.
+    header_terms: values of (0018,0015) Body Part Examined that agree with this class.
+    """
+
+    name: str
+    title: str
+    body_part_examined: str
+    snomed_ct: str
+    threshold: float
+    header_terms: frozenset[str]
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model file says of itself.
+
+    sha256: of the file, hexadecimal. size: side of the square input in
+    pixels. mean, std: applied to prepared pixels (0..1). temperature:
+    divides the logits before the softmax.
+    """
+
+    name: str
+    version: str
+    licence: str
+    sha256: str
+    classes: tuple[BodyPart, ...]
+    size: int
+    mean: float
+    std: float
+    temperature: float
+    training_data: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+def read_card(properties: dict[str, str], path: Path) -> ModelCard:
+    """Check the metadata properties of a model file.
+
+    Raises BadModelFile naming the missing or wrong key.
+    """
+    for key in PROPERTIES:
+        if key not in properties:
+            raise BadModelFile(f"{path}: the model has no metadata property '{key}'; export it with dicom-router-train.")
+    try:
+        parsed = {key: json.loads(properties[key]) for key in PROPERTIES[3:]}
+        given, calibration = parsed["input"], parsed["calibration"]
+        if given["preparation"] != PREPARATION:
+            raise BadModelFile(
+                f"{path}: the model was trained with the preparation {given['preparation']!r}, "
+                f"this worker does {PREPARATION!r}; use a worker and a model of the same version."
+            )
+        classes = tuple(
+            BodyPart(
+                name=one["name"],
+                title=one["title"],
+                body_part_examined=one["body_part_examined"],
+                snomed_ct=one["snomed_ct"],
+                threshold=float(calibration["thresholds"][one["name"]]),
+                header_terms=frozenset(one["header_terms"]),
+            )
+            for one in parsed["classes"]
+        )
+        card = ModelCard(
+            name=properties["name"],
+            version=properties["version"],
+            licence=properties["licence"],
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+            classes=classes,
+            size=int(given["size"]),
+            mean=float(given["mean"]),
+            std=float(given["std"]),
+            temperature=float(calibration["temperature"]),
+            training_data=parsed["training_data"],
+            metrics=parsed["metrics"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadModelFile(f"{path}: a metadata property is malformed ({error!r}); export the model again.") from error
+    for one in classes:
+        if not is_label("x" * 24 + one.name) or one.name in RESERVED_CLASSES:
+            raise BadModelFile(
+                f"{path}: {one.name!r} cannot be a class; 1 to 40 of A-Z a-z 0-9 _ -, none of {sorted(RESERVED_CLASSES)}."
+            )
+    return card
+
+
+class Classifier:
+    """A model in memory. Make it after a fork, never before.
+
+    path: the .onnx file.
+    device: `cpu`, `cuda` (raises AcceleratorMissing where no session can be
+        made on a GPU) or `auto` (tries CUDA, falls back, logs which).
+    threads: cores that one inference may use.
+
+    Raises BadModelFile.
+    """
+
+    def __init__(self, path: Path = PACKAGED_MODEL, device: str = "auto", threads: int = 1) -> None:
+        if not path.is_file():
+            raise BadModelFile(f"{path}: no such model file; set DICOM_ROUTER_MODEL to an exported .onnx.")
+        self._session, self.provider = _open_session(path, device, threads)
+        self.card = read_card(self._session.get_modelmeta().custom_metadata_map, path)
+        self._input = self._session.get_inputs()[0].name
+        outputs = self._session.get_outputs()[0].shape[-1]
+        if outputs != len(self.card.classes):
+            raise BadModelFile(f"{path}: the model has {outputs} outputs and {len(self.card.classes)} classes.")
+
+    def prepare(self, pixels: np.ndarray) -> np.ndarray:
+        """(rows, columns), bone bright -> (1, size, size) float32, normalised."""
+        return ((prepare(pixels, self.card.size) - self.card.mean) / self.card.std)[None].astype(np.float32)
+
+    def probabilities(self, batch: np.ndarray) -> np.ndarray:
+        """(n, 1, size, size) float32 -> (n, classes) float64 calibrated probabilities."""
+        n = len(batch)
+        if self.provider != "CPUExecutionProvider":
+            room = next((b for b in BATCH_BUCKETS if b >= n), n)
+            batch = np.concatenate([batch, np.zeros((room - n, *batch.shape[1:]), batch.dtype)]) if room > n else batch
+        logits = np.asarray(self._session.run(None, {self._input: batch})[0], np.float64)[:n]
+        scaled = logits / self.card.temperature
+        exponents = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return exponents / exponents.sum(axis=1, keepdims=True)
+
+
+def _open_session(path: Path, device: str, threads: int) -> tuple[onnxruntime.InferenceSession, str]:
+    """A session and the execution provider that it really runs on."""
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(4)  # a failed CUDA session is told by us, once
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4
+    wanted = "CUDAExecutionProvider"
+    # The provider is listed where there is no GPU too: only making a session tells.
+    if device != "cpu" and wanted in onnxruntime.get_available_providers():
+        try:
+            if hasattr(onnxruntime, "preload_dlls"):
+                onnxruntime.preload_dlls()
+            session = onnxruntime.InferenceSession(path, options, providers=[wanted])
+            if session.get_providers()[0] == wanted:
+                log.info("inference runs on the GPU (%s)", wanted)
+                return session, wanted
+        except Exception as error:  # onnxruntime's own kinds, by version
+            log.warning("no CUDA session could be made (%s)", type(error).__name__)
+    if device == "cuda":
+        raise AcceleratorMissing(
+            "DICOM_ROUTER_DEVICE is 'cuda' and no CUDA session could be made; install onnxruntime-gpu "
+            "and the GPU's driver, or set it to 'auto' or 'cpu'."
+        )
+    if device == "auto":
+        log.warning("inference runs on the CPU: no usable GPU was found")
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]), "CPUExecutionProvider"
+    except Exception as error:
+        raise BadModelFile(f"{path}: not a usable ONNX model ({type(error).__name__}); export it again.") from error
+
+
+def probe_provider(path: Path, device: str) -> str:
+    """The execution provider that a process here would get, asked in a process of its own.
+
+    A CUDA context made before a fork breaks the children, so the parent must
+    not make one to find out. Returns "" where no session can be made.
+    """
+    if device != "cuda":
+        import onnxruntime
+
+        if device == "cpu" or "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+            return "CPUExecutionProvider"
+    code = (
+        "import sys; from pathlib import Path; from worker.classifier import Classifier;"
+        "print(Classifier(Path(sys.argv[1]), sys.argv[2]).provider)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path), device], capture_output=True, text=True, timeout=120)
+    return done.stdout.strip().splitlines()[-1] if done.returncode == 0 and done.stdout.strip() else ""

@@ -1,0 +1,116 @@
+"""Names that the plugin and the worker share. Standard library only.
+
+The plugin imports this module inside Orthanc, so nothing here may need more
+than Python itself. Change a name here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+XRAY_MODALITIES = ("CR", "DX", "RG", "DR")
+"""Values of (0008,0060) Modality that are judged unless configured otherwise."""
+
+# --- labels and metadata ---------------------------------------------------
+
+LABEL_PREFIX = "bp-"
+REVIEW, MISMATCH, FAILED = "review", "mismatch", "failed"
+RESERVED_CLASSES = frozenset({REVIEW, MISMATCH, FAILED})
+
+BODY_PART_KEY, BODY_PART_NAME = 5510, "BodyPart"
+VERDICT_KEY, VERDICT_NAME = 5511, "BodyPartVerdict"
+
+_LABEL = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def is_label(text: str) -> bool:
+    """Whether Orthanc accepts this text as a label (1 to 64 of A-Z a-z 0-9 _ -)."""
+    return _LABEL.fullmatch(text) is not None
+
+
+# --- messages --------------------------------------------------------------
+
+MESSAGE_VERSION = 1
+CLASSIFY_TASK = "worker.tasks.classify"
+CLASSIFY_QUEUE, BACKFILL_QUEUE, ROUTE_QUEUE = "classify", "backfill", "route"
+
+
+def make_message(archive: str, ids: Sequence[str], *, force: bool = False) -> dict[str, Any]:
+    """The body of one message: `archive` is Orthanc's database identifier, `ids` its instance ids.
+
+    force: judge again what the current model has judged already.
+    """
+    return {"v": MESSAGE_VERSION, "archive": archive, "force": force, "ids": list(ids)}
+
+
+def read_message(message: Mapping[str, Any]) -> tuple[str, list[str], bool]:
+    """(archive, ids, force) of a message of this or an earlier version.
+
+    Raises ValueError where the version is newer than this code.
+    """
+    version = message.get("v")
+    if not isinstance(version, int) or not 1 <= version <= MESSAGE_VERSION:
+        raise ValueError(
+            f"message version is {version!r}, this worker understands 1 to {MESSAGE_VERSION}; upgrade the workers first"
+        )
+    return str(message["archive"]), [str(one) for one in message["ids"]], bool(message.get("force", False))
+
+
+# --- Redis keys ------------------------------------------------------------
+
+UNACKED_KEY = "unacked"
+"""Where Celery's Redis transport keeps the messages that a worker holds."""
+
+
+def redis_key(archive: str, *parts: str) -> str:
+    """A key of ours for one archive: cursor, seen, attempts, lock:<study>, counts, ..."""
+    return ":".join(("dicom-router", archive, *parts))
+
+
+# --- broker ----------------------------------------------------------------
+
+TIME_LIMIT_SECONDS = 240
+VISIBILITY_TIMEOUT_SECONDS = 300
+"""After this long a message that its worker has not acknowledged is given to another one.
+
+Longer than the hard time limit of a chunk, so that nothing is judged twice at
+once; minutes, so that the chunk of a worker that was killed comes back soon.
+The shortest value among the programs at one Redis wins, so all take it from here.
+"""
+
+
+def broker_transport_options(timeout: float = 5.0) -> dict[str, Any]:
+    """Options of kombu's Redis transport; `timeout` in seconds bounds each exchange with Redis."""
+    return {
+        "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
+        # Queues are served in the order in which a worker names them: live images first.
+        "queue_order_strategy": "priority",
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "socket_keepalive": True,
+    }
+
+
+# --- the plugin's state in Orthanc's database -------------------------------
+
+LOW_MARK_PROPERTY = 5510
+"""Global property that holds the low mark; only the plugin can write it."""
+
+ROUTES = "/body-part-router"
+
+
+def dump_verdict(verdict: Mapping[str, Any]) -> str:
+    """A verdict as it stands in the metadata: JSON without spaces."""
+    return json.dumps(verdict, separators=(",", ":"), ensure_ascii=True)
+
+
+def load_verdict(text: str | None) -> dict[str, Any] | None:
+    """The verdict in a metadata value; None where there is none or it cannot be read."""
+    try:
+        verdict = json.loads(text or "")
+    except ValueError:
+        return None
+    return verdict if isinstance(verdict, dict) and "outcome" in verdict else None

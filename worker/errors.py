@@ -1,0 +1,90 @@
+"""What can go wrong, as one tree.
+
+::
+
+    RouterError
+    ├── BadInput                     the file is at fault: recorded once, never retried
+    │   ├── NotDicom
+    │   ├── NoPixels
+    │   ├── UnsupportedTransferSyntax
+    │   ├── CorruptPixels
+    │   ├── ImageTooLarge
+    │   ├── CrashedProcess           took its process down twice
+    │   └── NotAnXRay                not ours to judge: left alone, not a failure
+    ├── ArchiveUnavailable           Orthanc does not answer: waited for, no image is blamed
+    ├── BrokerUnavailable            Redis does not answer: the same
+    ├── ModelError
+    │   ├── BadModelFile
+    │   └── AcceleratorMissing
+    └── ConfigError                  a setting is wrong or a part is missing
+
+Each message names the thing, its value and the way out. None carries a
+patient's name, identifier or date.
+"""
+
+from __future__ import annotations
+
+
+class RouterError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+    @property
+    def kind(self) -> str:
+        """The class name: what a verdict and the command line report."""
+        return type(self).__name__
+
+
+class BadInput(RouterError):
+    """The file itself cannot be judged; trying again would not help."""
+
+
+class NotDicom(BadInput):
+    """Neither a DICOM file nor a PNG or JPEG picture."""
+
+
+class NoPixels(BadInput):
+    """An image object without (or with empty) pixel data."""
+
+
+class UnsupportedTransferSyntax(BadInput):
+    """No installed decoder reads this encoding."""
+
+
+class CorruptPixels(BadInput):
+    """The pixel data is cut short, or its decoder refuses it."""
+
+
+class ImageTooLarge(BadInput):
+    """The declared size is over the limit; nothing was decoded."""
+
+
+class CrashedProcess(BadInput):
+    """Judging this image ended its worker process twice."""
+
+
+class NotAnXRay(BadInput):
+    """Another modality or no image at all; left alone, never a failure."""
+
+
+class ArchiveUnavailable(RouterError):
+    """Orthanc does not answer, or refuses the worker's requests."""
+
+
+class BrokerUnavailable(RouterError):
+    """Redis does not answer, or refuses the worker's requests."""
+
+
+class ModelError(RouterError):
+    """The model cannot be used."""
+
+
+class BadModelFile(ModelError):
+    """The model file is missing, unreadable or lacks a property."""
+
+
+class AcceleratorMissing(ModelError):
+    """A GPU was demanded and no session could be made on one."""
+
+
+class ConfigError(RouterError):
+    """A setting is wrong, or a part that a command needs is missing."""

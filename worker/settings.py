@@ -1,0 +1,120 @@
+"""Settings of the worker and the command line.
+
+Each is an environment variable DICOM_ROUTER_<NAME>, or a key of the TOML file
+that DICOM_ROUTER_CONFIG names; the environment wins. Secrets come from the
+environment or from a file, never from a command line.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import TomlConfigSettingsSource
+
+from worker.contract import LABEL_PREFIX, XRAY_MODALITIES, is_label
+from worker.errors import ConfigError
+
+PREFIX = "DICOM_ROUTER_"
+
+
+class Settings(BaseSettings):
+    """All settings; each field's description says what it does and what happens without it."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, protected_namespaces=())
+
+    orthanc_url: str = Field("http://127.0.0.1:8042", description="Address of Orthanc's REST API.")
+    orthanc_username: str = Field("", description="User of Orthanc's REST API; empty where it asks for none.")
+    orthanc_password: SecretStr = Field(SecretStr(""), description="That user's password.")
+    orthanc_password_file: Path | None = Field(None, description="File with that password, in place of the variable.")
+    orthanc_timeout: float = Field(30.0, gt=0, description="Longest wait (seconds) for one answer of Orthanc.")
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="The broker; a database of its own is best.")
+    redis_password_file: Path | None = Field(None, description="File with Redis's password, in place of one in the URL.")
+    model: Path | None = Field(None, description="Model file (.onnx); without it, the one that comes with the worker.")
+    device: Literal["auto", "cuda", "cpu"] = Field(
+        "auto", description="`cuda` refuses to run without a GPU; `auto` tries it and says what it got."
+    )
+    concurrency: int = Field(
+        0, ge=0, description="Worker processes; 0: one on a GPU, on the CPU as many as there are cores."
+    )
+    decode_threads: int = Field(0, ge=0, description="Threads that fetch and decode in each process; 0: 2 on the CPU, one a core on a GPU.")
+    modalities: Annotated[tuple[str, ...], NoDecode] = Field(
+        XRAY_MODALITIES, description="Values of (0008,0060) Modality that are judged, separated by commas."
+    )
+    label_prefix: str = Field(LABEL_PREFIX, description="What every label of ours begins with.")
+
+    @field_validator("modalities", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(one.strip() for one in value.split(",") if one.strip()) if isinstance(value, str) else value
+
+    @field_validator("label_prefix")
+    @classmethod
+    def _prefix(cls, value: str) -> str:
+        if not is_label(value) or len(value) > 32:
+            raise ValueError("a label prefix has 1 to 32 of A-Z a-z 0-9 _ -")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
+        path = os.environ.get(f"{PREFIX}CONFIG")
+        return (*sources, TomlConfigSettingsSource(settings_cls, Path(path))) if path else sources
+
+    def password(self) -> str:
+        """Orthanc's password, from its variable or its file. Raises ConfigError."""
+        if self.orthanc_password_file is None:
+            return self.orthanc_password.get_secret_value()
+        return _read_secret(self.orthanc_password_file, "ORTHANC_PASSWORD_FILE")
+
+    def broker_url(self) -> str:
+        """Redis's address, with the password from its file. Raises ConfigError."""
+        if self.redis_password_file is None:
+            return self.redis_url
+        parts = urlsplit(self.redis_url)
+        secret = quote(_read_secret(self.redis_password_file, "REDIS_PASSWORD_FILE"), safe="")
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:{secret}@{host}"))
+
+
+def _read_secret(path: Path, name: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(f"{PREFIX}{name} is {path}: it cannot be read ({error.strerror}).") from error
+
+
+@cache
+def get_settings() -> Settings:
+    """The settings of this process, read once. Raises ConfigError naming the variable."""
+    path = os.environ.get(f"{PREFIX}CONFIG")
+    if path and not Path(path).is_file():
+        raise ConfigError(f"{PREFIX}CONFIG is {path}: there is no such file.")
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        raise ConfigError(f"{PREFIX}{name} is {first.get('input')!r}: {first['msg']}.") from error
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: its affinity, bounded by a container's CPU quota."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return cores
