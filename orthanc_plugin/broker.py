@@ -97,9 +97,9 @@ class Broker:
         """Send one message to the workers."""
         message = make_message(self._archive, ids, force=force)
         queue = BACKFILL_QUEUE if backfill else CLASSIFY_QUEUE
+        if self._app is None:
+            self._app = _celery(self._url)
         try:
-            if self._app is None:
-                self._app = _celery(self._url)
             self._app.send_task(
                 CLASSIFY_TASK, kwargs={"message": message}, queue=queue, retry=False, ignore_result=True
             )
@@ -157,6 +157,7 @@ class Broker:
 
 
 def _celery(url: str) -> Any:
+    import kombu.transport.redis  # noqa: F401  a missing package must not look like a missing Redis
     from celery import Celery
 
     app = Celery("dicom-router-plugin", broker=url, set_as_current=False, fixups=[])

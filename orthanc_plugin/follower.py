@@ -63,7 +63,7 @@ class Follower(threading.Thread):
                 self._say_trouble(f"Redis does not answer ({error}); images wait in Orthanc until it does")
                 pause = min(LONGEST_PAUSE_SECONDS, max(1.0, pause * 2))
             except Exception as error:  # the thread must outlive anything that Orthanc answers
-                self._say_trouble(f"{type(error).__name__} while reading Orthanc's change log; trying again")
+                self._say_trouble(f"{type(error).__name__}: {error}; trying again")
                 pause = min(LONGEST_PAUSE_SECONDS, max(1.0, pause * 2))
             else:
                 if self._trouble:

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_init
+from celery.signals import celeryd_init, worker_ready
 from kombu import Queue
 
 from worker.contract import (
@@ -63,3 +63,8 @@ def _plan_processes(conf: Any = None, options: Any = None, **_: Any) -> None:
     plan.threads = max(1, cores // concurrency)
     plan.decode_threads = settings.decode_threads or (plan.threads if gpu else 2)
     log.warning("%d processes on %d cores, inference by %s", concurrency, cores, provider or "no provider yet")
+
+
+@worker_ready.connect
+def _say_ready(**_: Any) -> None:
+    log.warning("worker is ready")

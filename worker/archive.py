@@ -35,13 +35,17 @@ LOST_FILE_CODES = frozenset({12, 15, 17, 18, 24})
 
 @dataclass(frozen=True)
 class Stored:
-    """What Orthanc knows of one instance. verdict: the recorded one, parsed, or None."""
+    """What Orthanc knows of one instance.
+
+    verdict: the recorded one, parsed, or None. study, modality: "" where not asked for.
+    """
 
     id: str
     series: str
     labels: frozenset[str]
     verdict: dict[str, Any] | None
     study: str = ""
+    modality: str = ""
 
 
 class Archive:
@@ -78,11 +82,11 @@ class Archive:
         """Those of these instances that exist, by id, with their study."""
         instances = self._bulk({"Resources": list(ids), "Level": "Instance", "Metadata": True}) if ids else []
         series = self._bulk({"Resources": list(ids), "Level": "Series", "Metadata": False}) if ids else []
-        study_of = {one["ID"]: one["ParentStudy"] for one in series}
+        parents = {one["ID"]: (one["ParentStudy"], one["MainDicomTags"].get("Modality", "")) for one in series}
         return {
-            one["ID"]: _stored(one, study_of[one["ParentSeries"]])
+            one["ID"]: _stored(one, *parents[one["ParentSeries"]])
             for one in instances
-            if one["ParentSeries"] in study_of  # deleted between the two questions
+            if one["ParentSeries"] in parents  # else deleted between the two questions
         }
 
     def fetch(self, instance: str) -> bytes | None:
@@ -134,7 +138,7 @@ class Archive:
 
     def add_label(self, level: Level, resource: str, label: str) -> None:
         call = getattr(self._client, f"put_{PLURALS[level]}_id_labels_label")
-        self._send(partial(call, resource, label, ""))
+        self._send(partial(call, resource, label))
 
     def remove_label(self, level: Level, resource: str, label: str) -> None:
         call = getattr(self._client, f"delete_{PLURALS[level]}_id_labels_label")
@@ -241,10 +245,10 @@ class Archive:
         raise ArchiveUnavailable(f"Orthanc at {self.url} answers HTTP {status}; look at its log.")
 
 
-def _stored(one: dict[str, Any], study: str) -> Stored:
+def _stored(one: dict[str, Any], study: str, modality: str = "") -> Stored:
     metadata = one.get("Metadata", {})
     text = metadata.get(VERDICT_NAME, metadata.get(str(VERDICT_KEY)))
-    return Stored(one["ID"], one["ParentSeries"], frozenset(one.get("Labels", ())), load_verdict(text), study)
+    return Stored(one["ID"], one["ParentSeries"], frozenset(one.get("Labels", ())), load_verdict(text), study, modality)
 
 
 def _error_code(response: httpx.Response) -> int | None:

@@ -145,14 +145,17 @@ class Classifier:
         """(rows, columns), bone bright -> (1, size, size) float32, normalised."""
         return ((prepare(pixels, self.card.size) - self.card.mean) / self.card.std)[None].astype(np.float32)
 
-    def probabilities(self, batch: np.ndarray) -> np.ndarray:
-        """(n, 1, size, size) float32 -> (n, classes) float64 calibrated probabilities."""
+    def logits(self, batch: np.ndarray) -> np.ndarray:
+        """(n, 1, size, size) float32 -> (n, classes) float64."""
         n = len(batch)
         if self.provider != "CPUExecutionProvider":
             room = next((b for b in BATCH_BUCKETS if b >= n), n)
             batch = np.concatenate([batch, np.zeros((room - n, *batch.shape[1:]), batch.dtype)]) if room > n else batch
-        logits = np.asarray(self._session.run(None, {self._input: batch})[0], np.float64)[:n]
-        scaled = logits / self.card.temperature
+        return np.asarray(self._session.run(None, {self._input: batch})[0], np.float64)[:n]
+
+    def probabilities(self, batch: np.ndarray) -> np.ndarray:
+        """(n, 1, size, size) float32 -> (n, classes) float64 calibrated probabilities."""
+        scaled = self.logits(batch) / self.card.temperature
         exponents = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return exponents / exponents.sum(axis=1, keepdims=True)
 

@@ -123,13 +123,14 @@ def _parse(data: bytes) -> FileDataset:
 
 def _check_deflated(data: bytes) -> None:
     """Inflate with a bound before pydicom inflates without one."""
-    import pydicom
+    from pydicom.filereader import read_dataset
 
-    meta = pydicom.filereader.read_file_meta_info(io.BytesIO(data))
+    file = io.BytesIO(data)
+    file.seek(132)
+    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
     if str(meta.get("TransferSyntaxUID", "")) != DEFLATED:
         return
-    start = 132 + 12 + meta.FileMetaInformationGroupLength
-    inflater, size, rest = zlib.decompressobj(-zlib.MAX_WBITS), 0, data[start:]
+    inflater, size, rest = zlib.decompressobj(-zlib.MAX_WBITS), 0, data[file.tell() :]
     while rest and not inflater.eof:
         size += len(inflater.decompress(rest, 1 << 20))
         rest = inflater.unconsumed_tail

@@ -1,0 +1,92 @@
+"""A checkpoint as an ONNX file that says all of itself, checked against PyTorch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from train.backbones import MEAN, STD, make_backbone
+from train.manifest import CLASSES
+from train.terms import TERMS
+from worker import __version__
+from worker.classifier import Classifier, read_card
+from worker.errors import ModelError
+from worker.prepare import PREPARATION
+
+LICENCE = (
+    "Research use only: trained on public X-rays of which many are licensed for research only (see MODEL_CARD.md). "
+    "Not a medical device."
+)
+LARGEST_DIFFERENCE = 1e-3
+"""Between the logits of PyTorch and ONNX Runtime; more means that the export went wrong."""
+
+
+def export(checkpoint: Path, target: Path, metrics: dict[str, Any], images: list[np.ndarray]) -> float:
+    """Write an .onnx with a dynamic batch and all metadata properties; the largest difference to PyTorch.
+
+    images: real images, (rows, columns) each, on which both are compared.
+    Raises ModelError where they disagree.
+    """
+    import onnx
+    import torch
+
+    saved = torch.load(checkpoint, weights_only=True)
+    recipe = saved["recipe"]
+    model = make_backbone(recipe["backbone"], None, len(CLASSES))
+    model.load_state_dict(saved["state"])
+    model.eval()
+    example = torch.zeros(2, 1, recipe["size"], recipe["size"])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    torch.onnx.export(
+        model, (example,), str(target), input_names=["image"], output_names=["logits"],
+        dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1, max=1024)}}, dynamo=True, external_data=False,
+        verbose=False,
+    )
+    written = onnx.load(target)
+    onnx.helper.set_model_props(written, _properties(saved, metrics))
+    onnx.save(written, target)
+    return _compare(model, target, images)
+
+
+def set_metrics(path: Path, metrics: dict[str, Any]) -> None:
+    """Write measured figures into a model file's properties; weights and calibration stay as they are."""
+    import onnx
+
+    model = onnx.load(path)
+    properties = {one.key: one.value for one in model.metadata_props}
+    onnx.helper.set_model_props(model, {**properties, "metrics": json.dumps(metrics)})
+    onnx.save(model, path)
+    read_card({one.key: one.value for one in model.metadata_props}, path)
+
+
+def _properties(saved: dict[str, Any], metrics: dict[str, Any]) -> dict[str, str]:
+    recipe, calibration = saved["recipe"], saved["calibration"]
+    values: dict[str, Any] = {
+        "classes": [{"name": name, **TERMS[name]} for name in CLASSES],
+        "input": {"size": recipe["size"], "channels": 1, "mean": MEAN, "std": STD, "preparation": PREPARATION},
+        "calibration": calibration,
+        "training_data": saved["training_data"],
+        "metrics": metrics,
+    }
+    return {
+        "name": recipe["name"],
+        "version": __version__,
+        "licence": LICENCE,
+        **{key: json.dumps(value) for key, value in values.items()},
+    }
+
+
+def _compare(model: Any, target: Path, images: list[np.ndarray]) -> float:
+    import torch
+
+    classifier = Classifier(target, "cpu", 2)
+    batch = np.stack([classifier.prepare(image) for image in images])
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(batch)).numpy()
+    difference = float(np.abs(classifier.logits(batch) - expected).max())
+    if difference > LARGEST_DIFFERENCE:
+        raise ModelError(f"{target}: ONNX Runtime and PyTorch differ by {difference:.2g}; do not use this file.")
+    return difference

@@ -1,0 +1,95 @@
+"""`dicom-router classify`: judge files, without any server."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from worker.cli.files import collect, paths_argument
+from worker.cli.output import format_option, print_json, print_rows, progress
+from worker.errors import BadInput
+
+if TYPE_CHECKING:
+    from worker.classifier import Classifier
+    from worker.verdict import Verdict
+
+BATCH = 16
+
+
+@click.command()
+@paths_argument
+@format_option
+@click.option("--model", type=click.Path(path_type=Path), help="Another model file (.onnx).")
+def classify(paths: tuple[Path, ...], style: str, model: Path | None) -> None:
+    """Judge DICOM, PNG or JPEG files and folders of them.
+
+    One row a file. Exit 0: no file failed; 1: some failed; 2: wrong usage or set-up.
+    """
+    from worker.classifier import PACKAGED_MODEL, Classifier
+    from worker.settings import get_settings, usable_cores
+
+    settings = get_settings()
+    classifier = Classifier(model or settings.model or PACKAGED_MODEL, settings.device, usable_cores())
+    files = collect(paths)
+    with progress(_judge(files, classifier, settings.modalities), len(files), "judging") as rows:
+        result = list(rows())
+    if style == "json":
+        print_json(result)
+    else:
+        names = [one.name for one in classifier.card.classes] if style == "csv" else []
+        columns = ["path", "outcome", "body_part", "confidence", *names, "error", "reason"]
+        print_rows([_flat(row) for row in result], columns, style)
+    sys.exit(1 if any(row["outcome"] == "failed" for row in result) else 0)
+
+
+def _judge(files: list[Path], classifier: Classifier, modalities: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    import numpy as np
+
+    from worker.pixels import read_file
+    from worker.settings import usable_cores
+    from worker.verdict import decide, fail
+
+    def prepare(path: Path) -> tuple[np.ndarray, str] | BadInput:
+        try:
+            radiograph = read_file(path, modalities)
+            return classifier.prepare(radiograph.pixels), radiograph.body_part_examined
+        except BadInput as error:
+            return error
+        except Exception as error:  # a decoder's surprise must not end the run
+            return BadInput(f"{type(error).__name__} while decoding; please report it with the file's transfer syntax.")
+
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for start in range(0, len(files), BATCH):
+            chunk = files[start : start + BATCH]
+            ready = list(pool.map(prepare, chunk))
+            inputs = [one[0] for one in ready if not isinstance(one, BadInput)]
+            rows = iter(classifier.probabilities(np.stack(inputs)) if inputs else ())
+            for path, one in zip(chunk, ready):
+                if isinstance(one, BadInput):
+                    yield _row(path, fail(one, classifier.card))
+                else:
+                    yield _row(path, decide(next(rows), one[1], classifier.card))
+
+
+def _row(path: Path, verdict: Verdict) -> dict[str, Any]:
+    error = None if verdict.error is None else {"kind": verdict.error[0], "message": verdict.error[1]}
+    return {
+        "path": str(path),
+        "outcome": verdict.outcome,
+        "body_part": verdict.body_part,
+        "confidence": verdict.confidence,
+        "probabilities": verdict.probabilities,
+        "error": error,
+        "model": f"{verdict.model.name} {verdict.model.version}",
+    }
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    error = row["error"] or {"kind": None, "message": None}
+    return {**row, **row["probabilities"], "error": error["kind"], "reason": error["message"]}

@@ -1,0 +1,132 @@
+"""What `dicom-router demo` does with a running stack."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from worker.archive import Archive, Stored
+from worker.cli.output import print_rows, progress
+from worker.errors import BadInput, ConfigError
+from worker.settings import Settings
+from worker.stack.stack import Stack
+
+SAMPLES = ("RG1", "RG3")
+"""Two real CR scans of the package pydicom-data: an adult chest and a lower leg, four encodings each."""
+
+
+def sample_files(folder: Path) -> list[Path]:
+    """The samples in `folder`; those that share a SOP Instance UID get fresh ones.
+
+    Orthanc would take them for one instance otherwise. Raises ConfigError
+    where pydicom-data is not installed.
+    """
+    import pydicom
+    from pydicom.uid import generate_uid
+
+    try:
+        import data_store
+    except ImportError as error:
+        raise ConfigError("the package pydicom-data is not installed; install it, or name files of your own.") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    seen: set[str] = set()
+    result = []
+    source = Path(data_store.__file__).parent
+    for path in sorted(one for name in SAMPLES for one in source.rglob(f"{name}_*.dcm")):
+        dataset = pydicom.dcmread(path)
+        if dataset.SOPInstanceUID in seen:
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid(
+                entropy_srcs=[path.name]
+            )
+        seen.add(dataset.SOPInstanceUID)
+        target = folder / path.name
+        dataset.save_as(target)
+        result.append(target)
+    if not result:
+        raise ConfigError("the package pydicom-data holds no RG1 and RG3; name files of your own.")
+    return result
+
+
+class Demo:
+    """Uploads files to a stack, waits for the verdicts, shows them and the query by label."""
+
+    def __init__(self, stack: Stack, timeout: float) -> None:
+        self._stack, self._timeout = stack, timeout
+        self._settings = Settings(orthanc_url=stack.url, redis_url=stack.redis_url)
+        self._archive = Archive(self._settings)
+
+    def run(self, files: list[Path]) -> bool:
+        """Whether every distinct X-ray got its verdict."""
+        sent, refused = self._upload(files)
+        stored, seconds = self._wait(sent)
+        rows = [*(self._row(one, sent[one.id][0], seconds) for one in stored.values()), *refused]
+        click.echo()
+        print_rows(
+            sorted(rows, key=lambda row: str(row["file"])), ["file", "body part", "confidence", "seconds"], "table"
+        )
+        duplicates = len(files) - len(sent) - len(refused)
+        if duplicates:
+            click.echo(f"({duplicates} more files hold instances that others of them hold too)")
+        self._show_query(stored)
+        return all(one.verdict or one.modality not in self._settings.modalities for one in stored.values())
+
+    def _upload(self, files: list[Path]) -> tuple[dict[str, tuple[Path, float]], list[dict[str, Any]]]:
+        sent: dict[str, tuple[Path, float]] = {}
+        refused = []
+        click.echo()
+        with progress(files, len(files), "uploading") as each:
+            for path in each():
+                start = time.monotonic()
+                try:
+                    sent.setdefault(self._archive.upload(path.read_bytes()), (path, start))
+                except BadInput:
+                    refused.append({"file": path.name, "body part": "refused by Orthanc: no DICOM file"})
+        click.echo(f"{len(sent)} distinct instances uploaded")
+        return sent, refused
+
+    def _wait(self, sent: dict[str, tuple[Path, float]]) -> tuple[dict[str, Stored], dict[str, float]]:
+        seconds: dict[str, float] = {}
+        deadline = time.monotonic() + self._timeout
+        while True:
+            stored = self._archive.describe(list(sent))
+            now = time.monotonic()
+            for one in stored.values():
+                if one.verdict:
+                    seconds.setdefault(one.id, now - sent[one.id][1])
+            waiting = [one for one in stored.values() if not one.verdict and one.modality in self._settings.modalities]
+            if not waiting or now > deadline:
+                return stored, seconds
+            time.sleep(0.05)
+
+    def _row(self, one: Stored, path: Path, seconds: dict[str, float]) -> dict[str, Any]:
+        verdict = one.verdict
+        if verdict is None:
+            known = one.modality in self._settings.modalities
+            return {"file": path.name, "body part": "NO VERDICT" if known else f"left alone ({one.modality})"}
+        part = {
+            "judged": verdict["body_part"],
+            "review": f"review (likeliest: {verdict['body_part']})",
+            "not_an_xray": "left alone",
+        }.get(verdict["outcome"])
+        if part is None:
+            part = f"failed: {verdict['error']['kind']}"
+        return {
+            "file": path.name, "body part": part, "confidence": verdict["confidence"],
+            "seconds": round(seconds[one.id], 2),
+        }
+
+    def _show_query(self, stored: dict[str, Stored]) -> None:
+        labels = sorted({label for one in stored.values() if one.verdict for label in one.verdict["labels"]})
+        if not labels:
+            return
+        query = {"Level": "Study", "Query": {}, "Labels": [labels[0]]}
+        answer = [one["ID"] for one in self._archive.find_label(labels[0], "study")]
+        url = self._stack.url
+        click.echo(f"\nLabels now in use: {', '.join(labels)}. The query by label, and its answer:")
+        click.echo(f"  curl -s {url}/tools/find -d '{json.dumps(query)}'")
+        click.echo(f"  {json.dumps(answer)}")
+        click.echo(f"\nIn a browser: {url}/ui/app/ (Orthanc Explorer), {url}/body-part-router/status")

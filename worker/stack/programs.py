@@ -1,0 +1,102 @@
+"""Where the programs come from: the system, or a private Debian 13 tree.
+
+The tree is only unpacked, never entered: its programs run through its own
+dynamic loader, as the user who calls them, on the files of the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from worker.errors import ConfigError
+
+SUITE = "trixie"
+PACKAGES = ("orthanc", "orthanc-python", "redis-server", "dcmtk")
+LEAST_ORTHANC = (1, 12, 5)
+PLUGIN_FOLDERS = (Path("/usr/share/orthanc/plugins"), Path("/usr/local/share/orthanc/plugins"))
+
+
+@dataclass(frozen=True)
+class Program:
+    """How to call a program: `command` followed by its arguments, with `env` added to the environment."""
+
+    command: list[str]
+    env: dict[str, str] = field(default_factory=dict)
+    origin: str = "system"
+
+
+@dataclass(frozen=True)
+class OrthancProgram(Program):
+    """Orthanc and the library of its Python plugin."""
+
+    python_plugin: Path = Path()
+
+
+def cache_folder() -> Path:
+    """Where the private tree is kept between runs and checkouts."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "dicom-imaging-router"
+
+
+def find_orthanc(say: Callable[[str], None]) -> OrthancProgram:
+    """The system's Orthanc where it is 1.12.5 or later with the Python plugin, else the private one.
+
+    Raises ConfigError where neither can be had.
+    """
+    path = shutil.which("Orthanc", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    plugin = next((p for f in PLUGIN_FOLDERS if (p := f / "libOrthancPython.so").is_file()), None)
+    if path and plugin and _version(path) >= LEAST_ORTHANC:
+        return OrthancProgram([path], python_plugin=plugin)
+    root = private_root(say)
+    inner = _from_root(root, "usr/sbin/Orthanc")
+    env = {**inner.env, "PYTHONHOME": str(root / "usr"), "PYTHONDONTWRITEBYTECODE": "1"}
+    return OrthancProgram(inner.command, env, "private", root / "usr/share/orthanc/plugins/libOrthancPython.so")
+
+
+def find_program(name: str, say: Callable[[str], None]) -> Program:
+    """A program such as redis-server or storescu. Raises ConfigError."""
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    return Program([path]) if path else _from_root(private_root(say), f"usr/bin/{name}")
+
+
+def private_root(say: Callable[[str], None]) -> Path:
+    """The unpacked Debian tree; made on the first call. Raises ConfigError."""
+    root = cache_folder() / f"{SUITE}-{'-'.join(PACKAGES)}"
+    if root.is_dir():
+        return root
+    if not shutil.which("mmdebstrap"):
+        raise ConfigError("mmdebstrap is missing; install it (apt-get install mmdebstrap) or install Orthanc >= 1.12.5.")
+    say(f"unpacking a private Debian {SUITE} with Orthanc and Redis (once, into {root})")
+    root.parent.mkdir(parents=True, exist_ok=True)
+    fresh = root.with_name(f"{root.name}.{os.getpid()}")
+    command = ["mmdebstrap", "--variant=extract", f"--include={','.join(PACKAGES)}", SUITE, str(fresh)]
+    if os.geteuid() != 0:
+        command = ["sudo", *command]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        last = done.stderr.strip().splitlines()[-1:] or ["no output"]
+        raise ConfigError(f"mmdebstrap could not unpack Debian {SUITE}: {last[0]}. Is the package mirror reachable?")
+    try:
+        fresh.rename(root)
+    except OSError:  # another process was first
+        shutil.rmtree(fresh, ignore_errors=True)
+    return root
+
+
+def _from_root(root: Path, inside: str) -> Program:
+    libraries = root / "usr/lib/x86_64-linux-gnu"
+    loader = libraries / "ld-linux-x86-64.so.2"
+    env = {"DCMDICTPATH": str(root / "usr/share/dcmtk/dicom.dic")}
+    return Program([str(loader), "--library-path", str(libraries), str(root / inside)], env, "private")
+
+
+def _version(path: str) -> tuple[int, ...]:
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30)
+    found = re.search(r"Orthanc (\d+)\.(\d+)\.(\d+)", done.stdout)
+    return tuple(int(part) for part in found.groups()) if found else ()
