@@ -75,8 +75,8 @@ class Routes:
             broker.close()
         return 200, {"queued": instance}
 
-    def register(self, orthanc: Any) -> None:
-        """Make Orthanc call these methods."""
+    def callbacks(self) -> dict[str, Callable[..., None]]:
+        """A callback for Orthanc by the regular expression of its route."""
 
         def serve(output: Any, method: str, wanted: str, answer: Callable[[], tuple[int, Any]]) -> None:
             if method != wanted:
@@ -96,5 +96,4 @@ class Routes:
         def on_reclassify(output: Any, uri: str, **request: Any) -> None:
             serve(output, request["method"], "POST", lambda: self.reclassify(request["groups"][0]))
 
-        orthanc.RegisterRestCallback(f"{ROUTES}/status", on_status)
-        orthanc.RegisterRestCallback(f"{ROUTES}/instances/([^/]+)/reclassify", on_reclassify)
+        return {f"{ROUTES}/status": on_status, f"{ROUTES}/instances/([^/]+)/reclassify": on_reclassify}

@@ -14,6 +14,9 @@ from orthanc_plugin.settings import BadSetting, Settings
 STOP_SECONDS = 5.0
 """Longest that Orthanc's shutdown waits for the follower."""
 
+_kept: list[object] = []
+"""The Python plugin (5.0) only borrows what is registered: without this Orthanc crashes at its end."""
+
 
 def register() -> None:
     """Register the callbacks. Call once, from the script that Orthanc loads.
@@ -30,8 +33,12 @@ def register() -> None:
         orthanc.LogError(f"body-part router is off: {error}")
         return
     plugin = _Plugin(orthanc, settings)
-    orthanc.RegisterOnChangeCallback(plugin.on_change)
-    plugin.routes.register(orthanc)
+    callbacks = plugin.routes.callbacks()
+    on_change = plugin.on_change
+    _kept.extend((on_change, callbacks))
+    orthanc.RegisterOnChangeCallback(on_change)
+    for route, callback in callbacks.items():
+        orthanc.RegisterRestCallback(route, callback)
 
 
 class _Plugin:

@@ -12,7 +12,6 @@ from kombu import Queue
 from worker.contract import (
     BACKFILL_QUEUE,
     CLASSIFY_QUEUE,
-    TIME_LIMIT_SECONDS,
     broker_transport_options,
 )
 from worker.settings import get_settings
@@ -27,8 +26,8 @@ app.conf.update(
     task_acks_on_failure_or_timeout=False,
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
-    task_time_limit=TIME_LIMIT_SECONDS,
-    broker_transport_options=broker_transport_options(),
+    task_time_limit=get_settings().time_limit,
+    broker_transport_options=broker_transport_options(time_limit=get_settings().time_limit),
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     # A stop waits this long for the chunk in work, then puts it back.

@@ -73,24 +73,34 @@ def redis_key(archive: str, *parts: str) -> str:
 # --- broker ----------------------------------------------------------------
 
 TIME_LIMIT_SECONDS = 240
-VISIBILITY_TIMEOUT_SECONDS = 300
-"""After this long a message that its worker has not acknowledged is given to another one.
-
-Longer than the hard time limit of a chunk, so that nothing is judged twice at
-once; minutes, so that the chunk of a worker that was killed comes back soon.
-The shortest value among the programs at one Redis wins, so all take it from here.
-"""
+"""Hard limit for one chunk, unless configured otherwise."""
 
 
-def broker_transport_options(timeout: float = 5.0) -> dict[str, Any]:
-    """Options of kombu's Redis transport; `timeout` in seconds bounds each exchange with Redis."""
+def visibility_timeout(time_limit: int) -> int:
+    """Seconds after which a message that its worker has not acknowledged is given to another one.
+
+    Longer than the hard time limit of a chunk, so that nothing is judged twice
+    at once; minutes, so that the chunk of a worker that was killed comes back
+    soon. The shortest value among the workers at one Redis wins.
+    """
+    return time_limit + max(5, time_limit // 4)
+
+
+def broker_transport_options(timeout: float = 5.0, time_limit: int = TIME_LIMIT_SECONDS) -> dict[str, Any]:
+    """Options of kombu's Redis transport.
+
+    timeout: bound (seconds) on each exchange with Redis. time_limit: of a chunk, seconds.
+    """
     return {
-        "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
+        "visibility_timeout": visibility_timeout(time_limit),
         # Queues are served in the order in which a worker names them: live images first.
         "queue_order_strategy": "priority",
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "socket_keepalive": True,
+        # Look for messages of dead workers every 10 s; without this every 100 s (kombu 5.7).
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
     }
 
 

@@ -17,7 +17,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import TomlConfigSettingsSource
 
-from worker.contract import LABEL_PREFIX, XRAY_MODALITIES, is_label
+from worker.contract import LABEL_PREFIX, TIME_LIMIT_SECONDS, XRAY_MODALITIES, is_label
 from worker.errors import ConfigError
 
 PREFIX = "DICOM_ROUTER_"
@@ -43,6 +43,10 @@ class Settings(BaseSettings):
         0, ge=0, description="Worker processes; 0: one on a GPU, on the CPU as many as there are cores."
     )
     decode_threads: int = Field(0, ge=0, description="Threads that fetch and decode in each process; 0: 2 on the CPU, one a core on a GPU.")
+    time_limit: int = Field(
+        TIME_LIMIT_SECONDS, ge=4,
+        description="Hard limit (seconds) for one chunk; a quarter longer after a worker's death its chunk comes back.",
+    )
     modalities: Annotated[tuple[str, ...], NoDecode] = Field(
         XRAY_MODALITIES, description="Values of (0008,0060) Modality that are judged, separated by commas."
     )

@@ -32,6 +32,7 @@ class Layout:
     plugin: settings for the section BodyPartRouter beside the Redis address.
     orthanc: further keys of Orthanc's configuration.
     with_plugin: False runs Orthanc bare, for comparison.
+    app: the Celery application that workers run.
     """
 
     data: Path
@@ -41,6 +42,7 @@ class Layout:
     orthanc: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     with_plugin: bool = True
+    app: str = "worker.app"
 
 
 class Stack:
@@ -117,7 +119,7 @@ class Stack:
         """Start one more worker without waiting for it; its name."""
         name = f"worker{1 + max((int(n[6:]) for n in self.workers), default=0)}"
         concurrency = self.layout.concurrency or max(1, usable_cores() // max(1, self.layout.workers))
-        command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-n", f"{name}@%h"]
+        command = [sys.executable, "-m", "celery", "-A", self.layout.app, "worker", "-n", f"{name}@%h"]
         command += ["--loglevel", "WARNING", "--without-gossip", "--without-mingle", "-c", str(concurrency)]
         self.workers[name] = self._child(name, command, self.environment)
         return name

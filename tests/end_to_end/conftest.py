@@ -1,0 +1,100 @@
+"""Real Orthanc, Redis and Celery workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.helpers import eventually
+from worker.archive import Archive, Stored
+from worker.ledger import Ledger
+from worker.settings import Settings
+from worker.stack.stack import Layout, Stack
+
+
+class Running:
+    """A stack and the questions that tests ask of it."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.settings = Settings(orthanc_url=stack.url, redis_url=stack.redis_url)
+        self.archive = Archive(self.settings)
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.stack.redis_url, self.archive.identifier())
+
+    def redis(self, *command: Any) -> Any:
+        """The answer of Redis to one command."""
+        with redis.Redis.from_url(self.stack.redis_url, socket_timeout=5) as client:
+            return client.execute_command(*command)
+
+    def close(self) -> None:
+        self.archive.close()
+
+    def upload(self, *files: bytes) -> list[str]:
+        return [self.archive.upload(one) for one in files]
+
+    def stored(self, instance: str) -> Stored:
+        return self.archive.describe([instance])[instance]
+
+    def verdicts(self, ids: list[str], seconds: float = 60) -> dict[str, dict[str, Any]]:
+        """The verdicts of these instances, once all have one."""
+
+        def ask() -> dict[str, dict[str, Any]] | None:
+            found = {k: v.verdict for k, v in self.archive.describe(ids).items() if v.verdict is not None}
+            return found if len(found) == len(set(ids)) else None
+
+        found = eventually(ask, seconds, f"a verdict on each of {len(ids)} instances")
+        assert found is not None
+        return found
+
+    def labels(self, resource: str) -> set[str]:
+        return set(self.archive.labels([resource])[resource])
+
+    def metadata(self, instance: str) -> dict[str, str]:
+        """User metadata by name."""
+        answer = self.archive._client.get(f"{self.stack.url}/instances/{instance}/metadata?expand")
+        values: dict[str, str] = answer.json()
+        return {key: value for key, value in values.items() if key.startswith("BodyPart")}
+
+    def find(self, **query: Any) -> set[str]:
+        return set(self.archive._client.post(f"{self.stack.url}/tools/find", json={"Query": {}, **query}).json())
+
+
+@contextmanager
+def running(layout: Layout) -> Iterator[Running]:
+    with Stack(layout) as stack, closing(Running(stack)) as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One stack with two single-process workers that the fault-free tests share."""
+    with running(Layout(tmp_path_factory.mktemp("site"), workers=2, concurrency=1)) as one:
+        yield one
+
+
+@pytest.fixture
+def own_site(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Makes stacks of a test's own, with one worker unless told otherwise; stopped afterwards."""
+    made: list[Running] = []
+
+    def make(start: bool = True, **changes: Any) -> Running:
+        layout = replace(Layout(tmp_path / "stack", workers=1, concurrency=1), **changes)
+        one = Running(Stack(layout))
+        made.append(one)
+        if start:
+            one.stack.start()
+        return one
+
+    yield make
+    for one in made:
+        one.close()
+        one.stack.stop()

@@ -1,0 +1,70 @@
+"""What several test modules need: real X-rays under fresh identities, and waiting for a condition."""
+
+from __future__ import annotations
+
+import io
+import time
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import data_store
+import pydicom
+from pydicom.data import get_testdata_file
+from pydicom.uid import generate_uid
+
+T = TypeVar("T")
+
+SHARED = Path(__file__).parents[2] / "shared"
+"""Images that cannot be published with the project; see conftest.needs_shared."""
+
+
+def sample(name: str) -> Path:
+    """A file of pydicom-data, such as RG1_UNCR.dcm (chest) or RG3_J2KI.dcm (lower leg, 207 KB)."""
+    return next(Path(data_store.__file__).parent.rglob(name))
+
+
+@cache
+def _parsed(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
+def read(name: str) -> pydicom.FileDataset:
+    """A fresh data set of a file of pydicom or pydicom-data."""
+    path = get_testdata_file(name) or sample(name)
+    return pydicom.dcmread(io.BytesIO(_parsed(str(path))))
+
+
+def to_bytes(dataset: pydicom.FileDataset) -> bytes:
+    buffer = io.BytesIO()
+    dataset.save_as(buffer)
+    return buffer.getvalue()
+
+
+def fresh(name: str, study: str = "", series: str = "", **attributes: Any) -> bytes:
+    """A real file under a SOP Instance UID of its own, and study and series of its own unless given."""
+    dataset = read(name)
+    uid = generate_uid()
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
+    dataset.StudyInstanceUID = study or generate_uid()
+    dataset.SeriesInstanceUID = series or generate_uid()
+    dataset.PatientID = f"TEST-{dataset.StudyInstanceUID[-12:]}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some tests want invalid values
+        for keyword, value in attributes.items():
+            setattr(dataset, keyword, value)
+    return to_bytes(dataset)
+
+
+def eventually(question: Callable[[], T], seconds: float = 60, what: str = "the condition") -> T:
+    """Ask until the answer is true; that answer. Fails the test when the time is over."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = question()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come true within {seconds} s")
+        time.sleep(0.05)
