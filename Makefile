@@ -23,7 +23,7 @@ lint: dev-environment
 	@.venv-dev/bin/mypy
 
 bench: dev-environment
-	@.venv-dev/bin/python benchmarks/ingest.py
+	@.venv-dev/bin/python -m benchmarks.ingest
 
 clean:
 	rm -rf .venv .venv-dev build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -228,7 +228,7 @@ def _decode(dataset: FileDataset) -> np.ndarray:
         ) from error
     if values.ndim == 3 and values.dtype != np.uint8:
         values = (values >> max(0, int(dataset.BitsStored) - 8)).astype(np.uint8)
-    return values
+    return np.ascontiguousarray(values, values.dtype.newbyteorder("="))
 
 
 def _has_decoder(syntax: str) -> bool:
@@ -281,7 +281,8 @@ def _shrink(values: np.ndarray) -> np.ndarray:
     size = (max(1, round(values.shape[1] / factor)), max(1, round(values.shape[0] / factor)))
     if values.dtype in (np.uint8, np.uint16, np.int16):
         return cv2.resize(values, size, interpolation=cv2.INTER_AREA)
-    return cv2.resize(values.astype(np.float32), size, interpolation=cv2.INTER_AREA).astype(values.dtype)
+    small = cv2.resize(values.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    return (np.rint(small) if values.dtype.kind in "iu" else small).astype(values.dtype)
 
 
 def _modality_lut(values: np.ndarray, dataset: FileDataset) -> np.ndarray:

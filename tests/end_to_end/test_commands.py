@@ -1,0 +1,172 @@
+"""The commands that speak to a running site."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import Running
+from tests.helpers import eventually, fresh, sample
+
+LEG = "RG3_J2KI.dcm"
+
+
+def run(site: Running, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "worker", *map(str, arguments)]
+    env = {**os.environ, **site.stack.environment}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
+
+
+def test_send_waits_for_verdicts_and_tells_what_was_refused(site: Running, tmp_path: Path) -> None:
+    (tmp_path / "leg.dcm").write_bytes(fresh(LEG))
+    (tmp_path / "slice.dcm").write_bytes(fresh("CT_small.dcm"))
+    done = run(site, "send", tmp_path, "--wait")
+    assert done.returncode == 0
+    assert "judged" in done.stdout
+    assert "no X-ray" in done.stdout
+    (tmp_path / "notes.txt").write_text("no image")
+    done = run(site, "send", tmp_path)
+    assert done.returncode == 1
+    assert "notes.txt: Orthanc refuses the file" in done.stderr
+
+
+@pytest.mark.parametrize("label", ["bp-other", "other"])
+def test_find_lists_what_carries_a_label(site: Running, label: str) -> None:
+    [leg] = site.upload(fresh(LEG))
+    site.verdicts([leg])
+    rows = json.loads(run(site, "find", label, "--level", "instance", "--format", "json").stdout)
+    assert leg in {row["id"] for row in rows}
+    assert all("bp-other" in row["labels"] for row in rows)
+    rows = list(csv.DictReader(io.StringIO(run(site, "find", label, "--format", "csv").stdout)))
+    assert site.stored(leg).study in {row["id"] for row in rows}
+
+
+def test_show_prints_a_verdict(site: Running) -> None:
+    [leg, ct] = site.upload(fresh(LEG), fresh("CT_small.dcm"))
+    verdict = site.verdicts([leg])[leg]
+    assert json.loads(run(site, "show", leg).stdout) == verdict
+    assert run(site, "show", ct).returncode == 1
+    assert run(site, "show", "nothing").returncode == 2
+
+
+def test_status_counts(site: Running) -> None:
+    [leg] = site.upload(fresh(LEG))
+    site.verdicts([leg])
+    answer = json.loads(run(site, "status", "--format", "json").stdout)
+    assert answer["labels"]["bp-other"]["instance"] == len(site.find(Level="Instance", Labels=["bp-other"]))
+    assert answer["without_verdict"] == 0
+    assert len(answer["workers"]) == 2
+    assert answer["queues"]["classify"] == 0
+    assert "bp-other" in run(site, "status").stdout
+
+
+def test_doctor_finds_a_healthy_site_healthy(site: Running) -> None:
+    done = run(site, "doctor")
+    assert done.returncode == 0, done.stdout
+    for name in ("settings", "model", "inference", "orthanc", "labels", "search", "metadata", "plugin", "redis", "eviction"):
+        assert f" {name}: " in done.stdout
+
+
+def test_doctor_names_metadata_that_is_not_registered_and_eviction(own_site: object) -> None:
+    site: Running = own_site(workers=0, orthanc={"UserMetadata": {}})  # type: ignore[operator]
+    site.redis("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    done = run(site, "doctor")
+    assert done.returncode == 1
+    assert '"UserMetadata": {"BodyPart": 5510, "BodyPartVerdict": 5511}' in done.stdout
+    assert "set maxmemory-policy to noeviction" in done.stdout
+
+
+def test_verdicts_are_kept_by_number_where_the_names_are_not_registered(own_site: object) -> None:
+    site: Running = own_site(orthanc={"UserMetadata": {}})  # type: ignore[operator]
+    [leg] = site.upload(fresh(LEG))
+    assert site.verdicts([leg])[leg]["body_part"] == "other"
+
+
+def test_remove_takes_out_exactly_what_is_ours(own_site: object) -> None:
+    site: Running = own_site()  # type: ignore[operator]
+    ids = site.upload(fresh(LEG), fresh(LEG, BodyPartExamined="CHEST"), fresh("RG3_UNCR.dcm", PixelData=b""))
+    site.verdicts(ids)
+    stored = [site.stored(one) for one in ids]
+    resources = {one for each in stored for one in (each.id, each.series, each.study)}
+    for one in stored:
+        site.archive.add_label("study", one.study, "bp-teaching")
+        site.archive.add_label("instance", one.id, "urgent")
+    assert run(site, "remove", "--dry-run").stdout == "3 verdicts in 3 studies would be removed\n"
+    assert site.labels(ids[1]) == {"bp-other", "bp-mismatch", "urgent"}
+    assert run(site, "remove").stdout == "3 verdicts in 3 studies removed\n"
+    left = {label for labels in site.archive.labels(sorted(resources)).values() for label in labels}
+    assert left == {"bp-teaching", "urgent"}
+    assert all(site.metadata(one) == {} for one in ids)
+
+
+def children(data: Path) -> list[str]:
+    """Processes whose command line names this stack's folder or that were started for it."""
+    done = subprocess.run(["pgrep", "-f", str(data)], capture_output=True, text=True)
+    return done.stdout.split()
+
+
+def test_up_says_where_it_is_and_ctrl_c_stops_it_within_10_seconds(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    command = [sys.executable, "-u", "-m", "worker", "up", "--data", str(data)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        lines: list[str] = []
+        while not any("Ctrl-C" in line for line in lines):
+            lines.append(process.stdout.readline())
+            assert lines[-1], lines
+        for part in ("Redis    redis://127.0.0.1:", "Orthanc  http://127.0.0.1:", "Worker   worker1"):
+            assert any(line.startswith(part) for line in lines)
+        assert children(data)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == 0
+    finally:
+        process.kill()
+        process.communicate()
+    assert not children(data)
+
+
+def test_nothing_survives_when_up_is_killed(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "worker", "up", "--data", str(data)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        while "Ctrl-C" not in (line := process.stdout.readline()):
+            assert line
+    finally:
+        process.kill()
+        process.communicate()
+    eventually(lambda: not children(data), 10, "the end of all children")
+
+
+def test_demo_ends_by_itself_without_a_terminal_and_shows_every_verdict() -> None:
+    done = subprocess.run([sys.executable, "-m", "worker", "demo"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for scan, part in (("RG1", "adult_chest"), ("RG3", "other")):
+        for encoding in ("J2KI", "J2KR", "UNCI", "UNCR"):
+            [line] = [one for one in done.stdout.splitlines() if f"{scan}_{encoding}" in one]
+            assert part in line
+    assert "8 distinct instances uploaded" in done.stdout
+    assert "/tools/find" in done.stdout
+
+
+def test_demo_takes_a_folder_of_ones_own_and_says_what_it_leaves_alone(tmp_path: Path) -> None:
+    (tmp_path / "leg.dcm").write_bytes(sample(LEG).read_bytes())
+    (tmp_path / "again.dcm").write_bytes(sample(LEG).read_bytes())
+    (tmp_path / "slice.dcm").write_bytes(fresh("CT_small.dcm"))
+    command = [sys.executable, "-m", "worker", "demo", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 distinct instances uploaded" in done.stdout
+    assert "left alone (CT)" in done.stdout
+    assert "1 more files hold instances" in done.stdout

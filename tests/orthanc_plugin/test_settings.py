@@ -1,0 +1,46 @@
+"""The section BodyPartRouter of Orthanc's configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orthanc_plugin.settings import BadSetting, Settings
+
+
+def test_defaults_without_a_section() -> None:
+    settings = Settings.from_orthanc({})
+    assert settings == Settings()
+    assert settings.modalities == ("CR", "DX", "RG", "DR")
+
+
+def test_every_key_is_read() -> None:
+    section = {
+        "RedisUrl": "redis://r/1", "RedisPasswordFile": "", "Modalities": ["XA"], "FirstStart": "whole-archive",
+        "ChunkSize": 8, "OverlapWindow": 0, "PollSeconds": 1,
+    }
+    assert Settings.from_orthanc({"BodyPartRouter": section}) == Settings(
+        "redis://r/1", "", ("XA",), "whole-archive", 8, 0, 1.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("RedisURL", "redis://r"), ("RedisUrl", 5), ("Modalities", "CR"), ("Modalities", []), ("FirstStart", "all"),
+        ("ChunkSize", 0), ("ChunkSize", True), ("OverlapWindow", -1), ("PollSeconds", "often"), ("PollSeconds", 0),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(key: str, value: Any) -> None:
+    with pytest.raises(BadSetting, match=f"BodyPartRouter.{key}"):
+        Settings.from_orthanc({"BodyPartRouter": {key: value}})
+
+
+def test_the_password_comes_from_its_file(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("a b\n")
+    settings = Settings(redis_url="redis://redis:6379/0", redis_password_file=str(tmp_path / "secret"))
+    assert settings.broker_url() == "redis://:a%20b@redis:6379/0"
+    with pytest.raises(BadSetting, match="RedisPasswordFile cannot be read"):
+        Settings(redis_password_file=str(tmp_path / "gone")).broker_url()

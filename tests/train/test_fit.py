@@ -1,0 +1,166 @@
+"""From a manifest to a model file that the worker runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tests.helpers import sample
+from train.augment import augment
+from train.backbones import make_backbone
+from train.cli import main
+from train.fit import read_recipe
+from train.manifest import CLASSES, load_images, read_manifest
+from train.probe import balanced_weights, fit_linear
+from worker.classifier import Classifier
+from worker.errors import ConfigError
+from worker.pixels import decode_dicom
+
+RECIPE = """
+backbone = "mobilenetv2"
+size = 64
+views = 1
+decay = [0.001, 0.1]
+source_power = 0.5
+accuracy = 0.9
+seed = 1
+"""
+
+
+def stripes(label: int, random: np.random.Generator) -> np.ndarray:
+    """A picture whose class is the direction and the width of its stripes."""
+    rows, columns = np.mgrid[:96, :96]
+    across = (rows, columns, rows + columns, rows - columns, rows * columns / 48)[label]
+    return (127 + 90 * np.sin(across / 3) + random.normal(0, 15, (96, 96))).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sources with 50 pictures of each class, and a few to test."""
+    folder = tmp_path_factory.mktemp("stripes")
+    random = np.random.default_rng(0)
+    lines = ["file,class,split,dataset,patient,age"]
+    for split, sources, number in (("dev", ("here", "there"), 50), ("test", ("elsewhere",), 8)):
+        for source in sources:
+            for label, name in enumerate(CLASSES):
+                for index in range(number):
+                    file = f"{split}-{source}-{name}-{index}.png"
+                    cv2.imwrite(str(folder / file), stripes(label, random))
+                    lines.append(f"{file},{name},{split},{source},{source}{name}{index},{3 if 'ped' in name else 40}")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return folder / "manifest.csv"
+
+
+def run(*arguments: object) -> str:
+    done = CliRunner().invoke(main, [str(one) for one in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_fit_export_and_evaluate_make_a_model_that_the_worker_runs(manifest: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    run("fit", "--manifest", manifest, "--recipe", tmp_path / "tiny.toml", "--weights", "none", "--out", tmp_path)
+    again = run("fit", "--manifest", manifest, "--recipe", tmp_path / "tiny.toml", "--weights", "none", "--out", tmp_path)
+    assert "from an earlier run" in again
+    validation = json.loads((tmp_path / "validation.json").read_text())
+    assert set(validation["leave_one_source_out"]) == {"0.001", "0.1"}
+    model = tmp_path / "model.onnx"
+    run("export", "--checkpoint", tmp_path / "checkpoint.pt", "--manifest", manifest, "--out", model)
+    run("evaluate", "--model", model, "--manifest", manifest, "--out", tmp_path / "eval", "--record")
+    figures = json.loads((tmp_path / "eval/metrics.json").read_text())
+    assert figures["n"] == 40
+    assert figures["macro_f1"]["value"] > 0.5  # chance is 0.2
+    card = Classifier(model, "cpu").card
+    assert figures["model"]["name"] == card.name == "tiny"
+    assert card.metrics["macro_f1"] == figures["macro_f1"]
+    assert card.training_data["images"] == 500
+
+
+def test_training_prepares_what_the_worker_prepares_to_the_bit(tmp_path: Path) -> None:
+    classifier = Classifier(device="cpu")
+    path = sample("RG3_J2KI.dcm")
+    served = classifier.prepare(decode_dicom(path.read_bytes()).pixels)
+    (tmp_path / "m.csv").write_text(f"file,class\n{path},other\n")
+    frame = read_manifest(tmp_path / "m.csv")
+    from worker.pixels import read_file
+
+    trained = classifier.prepare(read_file(Path(frame["path"][0])).pixels)
+    np.testing.assert_array_equal(served, trained)
+
+
+def test_augmentation_depends_on_its_seed_only() -> None:
+    [image] = load_images([str(sample("RG3_J2KI.dcm"))])
+    before = image.copy()
+    for seed in range(30):
+        one, other = (augment(image, np.random.default_rng(seed)) for _ in range(2))
+        np.testing.assert_array_equal(one, other)
+        assert one.dtype == np.uint8
+        assert one.ndim == 2
+    np.testing.assert_array_equal(image, before)
+
+
+def test_partial_labels_teach_that_it_is_a_chest_and_not_whose() -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 900)
+    features = np.eye(3)[labels] + random.normal(0, 0.2, (900, 3))
+    allowed = np.zeros((900, 5), np.float32)
+    allowed[labels == 0, 3] = 1  # spine
+    allowed[labels == 1, 4] = 1  # other
+    allowed[labels == 2, 1:3] = 1  # chest, age unknown
+    layer, bias = fit_linear(features, allowed, np.ones(900), 1e-3)
+    logits = np.eye(3) @ layer.T + bias
+    assert list(logits[:2].argmax(1)) == [3, 4]
+    probabilities = np.exp(logits[2]) / np.exp(logits[2]).sum()
+    assert probabilities[1:3].sum() > 0.9
+    assert probabilities[1] == pytest.approx(probabilities[2], abs=0.01)
+
+
+def test_weights_count_every_class_the_same_and_damp_large_sources() -> None:
+    labels = np.array(["a"] * 100 + ["b"] * 10)
+    sources = np.array(["x"] * 81 + ["y"] * 19 + ["x"] * 10)
+    weights = balanced_weights(labels, sources)
+    assert weights[labels == "a"].sum() == pytest.approx(weights[labels == "b"].sum())
+    assert weights[:81].sum() / weights[81:100].sum() == pytest.approx((81 / 19) ** 0.5)
+
+
+def test_wrong_names_and_missing_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="known are mobilenetv1_probe"):
+        read_recipe("resnet9000")
+    with pytest.raises(ConfigError, match="no pretrained weights there"):
+        make_backbone("mobilenetv2", tmp_path, 5)
+    with pytest.raises(ConfigError, match="backbone 'vgg' is unknown"):
+        make_backbone("vgg", None, 5)
+
+
+def test_gray_input_gives_what_three_equal_channels_give(shared: Path) -> None:
+    import timm
+    import torch
+    from safetensors.torch import load_file
+
+    gray = make_backbone("mobilenetv1", shared / "weights", 5).eval()
+    colour = timm.create_model("mobilenetv1_100", num_classes=5, pad_type="same").eval()
+    state = load_file(shared / "weights/mobilenetv1_100.safetensors")
+    colour.load_state_dict({key: value.float() for key, value in state.items()}, strict=False)
+    image = torch.rand(1, 1, 96, 96) * 2 - 1
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            gray.forward_features(image), colour.forward_features(image.repeat(1, 3, 1, 1)), atol=1e-3, rtol=1e-3
+        )
+
+
+def test_the_model_cards_figures_are_those_of_the_packaged_model(shared: Path, tmp_path: Path) -> None:
+    from worker.classifier import PACKAGED_MODEL
+
+    manifest = shared / "data/xray/manifest.csv"
+    run("evaluate", "--model", PACKAGED_MODEL, "--manifest", manifest, "--out", tmp_path)
+    card = (PACKAGED_MODEL.parent / "MODEL_CARD.md").read_text()
+    for line in (tmp_path / "metrics.md").read_text().splitlines():
+        assert line in card
+    figures = json.loads((tmp_path / "metrics.json").read_text())
+    assert figures["macro_f1"]["value"] >= 0.90
+    assert figures["macro_f1_merged_chests"]["value"] >= 0.97

@@ -1,0 +1,70 @@
+"""Which images there are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.helpers import sample
+from train.manifest import CLASSES, allowed_classes, group_of, load_images, read_manifest
+from worker.errors import BadInput, ConfigError
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_manifest_needs_two_columns_and_paths_are_relative_to_it(tmp_path: Path) -> None:
+    frame = read_manifest(write(tmp_path / "m.csv", "file,class", "a.png,spine", "b.png,chest"))
+    assert list(frame["path"]) == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+    assert list(frame["dataset"]) == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["file,label", "a.png,spine"], "no column 'class'"),
+        (["file,class", "a.png,knee"], "unknown class 'knee'"),
+        (["file,class,split", "a.png,spine,dev"], "no row has split 'test'"),
+    ],
+)
+def test_a_manifest_that_cannot_be_used_is_refused_with_the_reason(tmp_path: Path, lines: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_manifest(write(tmp_path / "m.csv", *lines), "test")
+
+
+def test_a_chest_of_unknown_age_admits_both_chests() -> None:
+    mask = allowed_classes(["spine", "chest"])
+    assert [CLASSES[i] for i in np.nonzero(mask[0])[0]] == ["spine"]
+    assert [CLASSES[i] for i in np.nonzero(mask[1])[0]] == ["adult_chest", "pediatric_chest"]
+
+
+def test_images_of_one_patient_are_one_group_and_unknown_patients_are_alone(tmp_path: Path) -> None:
+    rows = ["a,spine,X,7", "b,spine,X,7", "c,spine,Y,7", "d,spine,X,", "e,spine,X,"]
+    groups = group_of(read_manifest(write(tmp_path / "m.csv", "file,class,dataset,patient", *rows)))
+    assert groups[0] == groups[1]
+    assert len(set(groups)) == 4
+
+
+def test_dicom_files_are_decoded_as_the_worker_does_it_and_shrunk() -> None:
+    [image] = load_images([str(sample("RG3_J2KI.dcm"))])
+    assert (image.dtype, max(image.shape)) == (np.uint8, 512)
+
+
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "broken.dcm", "no image")
+    with pytest.raises(BadInput):
+        load_images([str(path)])
+
+
+def test_no_patient_of_the_shared_images_is_in_both_splits(shared: Path) -> None:
+    manifest = shared / "data/xray/manifest.csv"
+    dev, test = (read_manifest(manifest, split) for split in ("dev", "test"))
+    known_dev, known_test = (set(group_of(frame)[frame["patient"] != ""]) for frame in (dev, test))
+    assert known_dev
+    assert known_test
+    assert not known_dev & known_test
+    assert not set(dev["file"]) & set(test["file"])

@@ -1,0 +1,121 @@
+"""The command line without any server."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers import fresh, sample
+
+
+def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "worker", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A leg, a CT slice, and in a sub-folder a text and a chest without pixels."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "leg.dcm").write_bytes(sample("RG3_J2KI.dcm").read_bytes())
+    (tmp_path / "slice.dcm").write_bytes(fresh("CT_small.dcm"))
+    (tmp_path / "deep/notes.txt").write_text("no image")
+    (tmp_path / "deep/empty.dcm").write_bytes(fresh("RG1_UNCR.dcm", PixelData=b""))
+    return tmp_path
+
+
+def test_json_has_one_entry_a_file_and_failures_do_not_stop_the_rest(folder: Path) -> None:
+    done = run("classify", folder, "--format", "json")
+    assert done.returncode == 1
+    rows = {Path(row["path"]).name: row for row in json.loads(done.stdout)}
+    assert {name: row["outcome"] for name, row in rows.items()} == {
+        "leg.dcm": "judged", "slice.dcm": "not_an_xray", "notes.txt": "failed", "empty.dcm": "failed",
+    }
+    leg, empty = rows["leg.dcm"], rows["empty.dcm"]
+    assert set(leg) == {"path", "outcome", "body_part", "confidence", "probabilities", "error", "model"}
+    assert (leg["body_part"], leg["error"]) == ("other", None)
+    assert leg["confidence"] == max(leg["probabilities"].values())
+    assert empty["error"]["kind"] == "NoPixels"
+    assert (empty["body_part"], empty["confidence"], empty["probabilities"]) == (None, None, {})
+
+
+def test_csv_can_be_read_back(folder: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(run("classify", folder, "--format", "csv").stdout)))
+    by_name = {Path(row["path"]).name: row for row in rows}
+    assert by_name["leg.dcm"]["body_part"] == "other"
+    assert float(by_name["leg.dcm"]["other"]) > 0.5
+    assert by_name["notes.txt"]["error"] == "NotDicom"
+
+
+def test_a_table_shows_every_file(folder: Path) -> None:
+    text = run("classify", folder).stdout
+    assert all(name in text for name in ("leg.dcm", "slice.dcm", "notes.txt", "empty.dcm"))
+
+
+def test_exit_0_where_nothing_failed(folder: Path) -> None:
+    assert run("classify", folder / "leg.dcm", folder / "slice.dcm").returncode == 0
+
+
+def test_a_file_given_twice_gets_one_row(folder: Path) -> None:
+    done = run("classify", folder / "leg.dcm", folder / "leg.dcm", "--format", "json")
+    assert len(json.loads(done.stdout)) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["classify"], ["classify", "/nowhere"], ["classify", __file__, "--model", "/no.onnx"], ["dance"]]
+)
+def test_exit_2_with_a_reason_on_wrong_usage(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.strip()
+    assert "Traceback" not in done.stderr
+
+
+def test_a_service_that_is_down_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DICOM_ROUTER_ORTHANC_URL", "http://127.0.0.1:9")
+    done = run("status")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "dicom-router: Orthanc at http://127.0.0.1:9 does not answer (ConnectError); "
+        "start it, or set DICOM_ROUTER_ORTHANC_URL.\n"
+    )
+
+
+def test_doctor_says_what_to_do_where_everything_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DICOM_ROUTER_ORTHANC_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("DICOM_ROUTER_REDIS_URL", "redis://127.0.0.1:9/0")
+    done = run("doctor", "--format", "json")
+    assert done.returncode == 1
+    checks = {one["name"]: one for one in json.loads(done.stdout)}
+    assert checks["model"]["state"] == "ok"
+    for name in ("orthanc", "redis"):
+        assert checks[name]["state"] == "fail"
+        assert checks[name]["remedy"]
+
+
+def test_help_costs_less_than_half_a_second_of_cpu() -> None:
+    run("--help")  # compiles what is not compiled yet
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = run("--help")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "classify" in done.stdout
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+
+
+def test_celery_finds_the_application_by_its_documented_name() -> None:
+    command = [sys.executable, "-m", "celery", "-A", "worker.app", "report"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    for setting in (
+        "task_acks_late: True", "task_acks_on_failure_or_timeout: False", "task_reject_on_worker_lost: True",
+        "worker_prefetch_multiplier: 1", "'visibility_timeout': 300", "task_time_limit: 240",
+    ):
+        assert setting in done.stdout
+    assert "result_backend" not in done.stdout or "result_backend: None" in done.stdout
