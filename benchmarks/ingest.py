@@ -122,7 +122,9 @@ def report(rates: dict[str, list[float]], out: Path) -> None:
         spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
         print(f"| {name} | {statistics.median(values):.0f} | {statistics.median(ratios):.3f} | {spread} |")
     out.mkdir(parents=True, exist_ok=True)
-    environment = f"{platform.system().lower()}-{platform.machine()}-{os.cpu_count()}cores-python{platform.python_version()}"
+    environment = (
+        f"{platform.system().lower()}-{platform.machine()}-{os.cpu_count()}cores-python{platform.python_version()}"
+    )
     with (out / f"ingest-{environment}.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["round", *rates])

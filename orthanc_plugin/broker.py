@@ -58,14 +58,10 @@ class Broker:
         """The stored position; None where Redis has none (first start, flushed, replaced)."""
 
         def read(redis: Any) -> Position | None:
-            stored, seen = (
-                redis.pipeline().hgetall(self._position_key).zrange(self._seen_key, 0, -1).execute()
-            )
+            stored, seen = redis.pipeline().hgetall(self._position_key).zrange(self._seen_key, 0, -1).execute()
             if b"cursor" not in stored:
                 return None
-            return Position(
-                int(stored[b"cursor"]), int(stored.get(b"replay", 0)), frozenset(int(one) for one in seen)
-            )
+            return Position(int(stored[b"cursor"]), int(stored.get(b"replay", 0)), frozenset(int(one) for one in seen))
 
         return self._ask(read)
 

@@ -104,6 +104,6 @@ def _degrade(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
         return cv2.GaussianBlur(image, (0, 0), random.uniform(0.5, 1.8))
     if kind == 1:
         _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(20, 80))])
-        return cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+        return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE))
     noise = random.normal(0, random.uniform(2, 10), image.shape)
     return np.clip(image + noise, 0, 255).astype(np.uint8)

@@ -44,7 +44,9 @@ def make_backbone(name: str, weights: Path | None, classes: int) -> torch.nn.Mod
         return model
     path = weights / f"{timm_name}.safetensors"
     if not path.is_file():
-        raise ConfigError(f"{path}: no pretrained weights there; name their folder with --weights, or train with --weights none.")
+        raise ConfigError(
+            f"{path}: no pretrained weights there; name their folder with --weights, or train with --weights none."
+        )
     from safetensors.torch import load_file
 
     state = {key: value.float() for key, value in load_file(path).items() if not key.startswith("classifier.")}

@@ -61,11 +61,9 @@ def calibrate(logits: np.ndarray, truth: np.ndarray, accuracy: float) -> Calibra
         if counts[index] < FEWEST or chosen.sum() < FEWEST:
             unsupported.append(name)
             continue
-        thresholds[name] = least_threshold(
-            confidence[chosen], truth[chosen] == index, weights[chosen], accuracy
-        )
+        thresholds[name] = least_threshold(confidence[chosen], truth[chosen] == index, weights[chosen], accuracy)
     largest = max(thresholds.values(), default=0.99)
-    thresholds.update({name: largest for name in unsupported})
+    thresholds.update(dict.fromkeys(unsupported, largest))
     return Calibration(temperature, thresholds, unsupported, accuracy)
 
 

@@ -13,7 +13,9 @@ from worker import __version__
 from worker.cli import ErrorsInOneLine
 
 manifest_option = click.option(
-    "--manifest", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    "--manifest",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="CSV with at least the columns file and class.",
 )
 

@@ -79,8 +79,11 @@ def tables(figures: dict[str, Any]) -> str:
     lines += [
         f"| images | {figures['n']} |",
         f"| expected calibration error | {figures['ece']:.3f} |",
-        f"| answered (not put to review) | {answered['coverage']:.3f} of the images, {answered['accuracy']:.3f} of them right |",
-        "", "| class | images | recall | precision | F1 | answered |", "| --- | --- | --- | --- | --- | --- |",
+        f"| answered (the rest is put to review) | {answered['coverage']:.3f} |",
+        f"| right among the answered | {answered['accuracy']:.3f} |",
+        "",
+        "| class | images | recall | precision | F1 | answered |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     lines += [
         f"| {name} | {one['n']} | {one['recall']} | {one['precision']} | {one['f1']} | {one['answered']} |"

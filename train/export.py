@@ -41,8 +41,14 @@ def export(checkpoint: Path, target: Path, metrics: dict[str, Any], images: list
     example = torch.zeros(2, 1, recipe["size"], recipe["size"])
     target.parent.mkdir(parents=True, exist_ok=True)
     torch.onnx.export(
-        model, (example,), str(target), input_names=["image"], output_names=["logits"],
-        dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1, max=1024)}}, dynamo=True, external_data=False,
+        model,
+        (example,),
+        str(target),
+        input_names=["image"],
+        output_names=["logits"],
+        dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1, max=1024)}},
+        dynamo=True,
+        external_data=False,
         verbose=False,
     )
     written = onnx.load(target)

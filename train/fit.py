@@ -119,9 +119,7 @@ def _features(recipe: Recipe, frame: pd.DataFrame, model: Any, out: Path, say: C
     with Progress() as bar:
         task = bar.add_task("features", total=(1 + recipe.views) * len(frame))
         images = load_images(list(frame["path"]))
-        features = extract(
-            model, images, recipe.size, recipe.views, recipe.seed, lambda n: bar.update(task, advance=n)
-        )
+        features = extract(model, images, recipe.size, recipe.views, recipe.seed, lambda n: bar.update(task, advance=n))
     np.save(path.with_suffix(".part.npy"), features)
     path.with_suffix(".part.npy").rename(path)
     return features
@@ -150,15 +148,21 @@ def _choose(
     for decay in recipe.decay:
         logits, truth, source = leave_one_source_out(replace(recipe, decay=(decay,)), frame, features)
         predicted = logits.argmax(1)
-        recalls = {
-            CLASSES[c]: round(float((predicted[truth == c] == c).mean()), 4) for c in np.unique(truth)
-        }
+        recalls = {CLASSES[c]: round(float((predicted[truth == c] == c).mean()), 4) for c in np.unique(truth)}
         macro = float(np.mean(list(recalls.values())))
         by_source = {
-            name: {"n": int((source == name).sum()), "accuracy": round(float((predicted == truth)[source == name].mean()), 4)}
+            name: {
+                "n": int((source == name).sum()),
+                "accuracy": round(float((predicted == truth)[source == name].mean()), 4),
+            }
             for name in np.unique(source)
         }
-        results[decay] = (macro, logits, truth, {"macro_recall": round(macro, 4), "recall": recalls, "by_source": by_source})
+        results[decay] = (
+            macro,
+            logits,
+            truth,
+            {"macro_recall": round(macro, 4), "recall": recalls, "by_source": by_source},
+        )
         say(f"leave-one-source-out, decay {decay}: macro recall {macro:.4f}")
     best = max(results, key=lambda decay: results[decay][0])
     _, logits, truth, _ = results[best]

@@ -42,7 +42,10 @@ def interval(
         drawn = random.integers(0, len(rows_of), len(rows_of))
         values.append(figure(np.concatenate([rows_of[one] for one in drawn])))
     low, high = np.nanpercentile(values, (2.5, 97.5))
-    return {name: round(float(v), 4) for name, v in (("value", figure(np.arange(len(groups)))), ("low", low), ("high", high))}
+    return {
+        name: round(float(v), 4)
+        for name, v in (("value", figure(np.arange(len(groups)))), ("low", low), ("high", high))
+    }
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
@@ -57,7 +60,11 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> flo
 
 
 def measure(
-    probabilities: np.ndarray, truth: np.ndarray, groups: np.ndarray, datasets: np.ndarray, ages: np.ndarray,
+    probabilities: np.ndarray,
+    truth: np.ndarray,
+    groups: np.ndarray,
+    datasets: np.ndarray,
+    ages: np.ndarray,
     thresholds: np.ndarray,
 ) -> dict[str, Any]:
     """All figures of an evaluation.
@@ -94,11 +101,14 @@ def measure(
         "macro_f1_merged_chests": interval(macro(2, True), groups),
         "adult_pediatric_balanced_accuracy": _within(chests, groups, balanced) if _both(truth, adult, child) else None,
         "pediatric_recall_by_age": {
-            f"{low}-{high}": _share(right[(truth == child) & (ages >= low) & (ages < high + 1)]) for low, high in AGE_BANDS
+            f"{low}-{high}": _share(right[(truth == child) & (ages >= low) & (ages < high + 1)])
+            for low, high in AGE_BANDS
         },
         "per_class": {
             name: {
-                "n": int((truth == i).sum()), "recall": _number(recall[i]), "precision": _number(precision[i]),
+                "n": int((truth == i).sum()),
+                "recall": _number(recall[i]),
+                "precision": _number(precision[i]),
                 "f1": _number(f1[i]),
                 "answered": _number(answered[truth == i].mean()) if (truth == i).any() else None,
             }

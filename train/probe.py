@@ -6,7 +6,8 @@ generalises (measured: macro-F1 0.82 against 0.91 on other hospitals' images).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Callable
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 

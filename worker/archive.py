@@ -226,7 +226,8 @@ class Archive:
             response = call()
         except httpx.HTTPError as error:
             raise ArchiveUnavailable(
-                f"Orthanc at {self.url} does not answer ({type(error).__name__}); start it, or set DICOM_ROUTER_ORTHANC_URL."
+                f"Orthanc at {self.url} does not answer ({type(error).__name__}); "
+                "start it, or set DICOM_ROUTER_ORTHANC_URL."
             ) from error
         status = response.status_code
         if status == 404:
@@ -258,4 +259,4 @@ def _error_code(response: httpx.Response) -> int | None:
         return None
 
 
-__all__ = ["Archive", "BODY_PART_NAME", "Level", "Stored"]
+__all__ = ["BODY_PART_NAME", "Archive", "Level", "Stored"]

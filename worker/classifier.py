@@ -77,7 +77,9 @@ def read_card(properties: dict[str, str], path: Path) -> ModelCard:
     """
     for key in PROPERTIES:
         if key not in properties:
-            raise BadModelFile(f"{path}: the model has no metadata property '{key}'; export it with dicom-router-train.")
+            raise BadModelFile(
+                f"{path}: the model has no metadata property '{key}'; export it with dicom-router-train."
+            )
     try:
         parsed = {key: json.loads(properties[key]) for key in PROPERTIES[3:]}
         given, calibration = parsed["input"], parsed["calibration"]
@@ -115,7 +117,8 @@ def read_card(properties: dict[str, str], path: Path) -> ModelCard:
     for one in classes:
         if not is_label("x" * 24 + one.name) or one.name in RESERVED_CLASSES:
             raise BadModelFile(
-                f"{path}: {one.name!r} cannot be a class; 1 to 40 of A-Z a-z 0-9 _ -, none of {sorted(RESERVED_CLASSES)}."
+                f"{path}: {one.name!r} cannot be a class; it must be 1 to 40 of A-Z a-z 0-9 _ - "
+                f"and none of {', '.join(sorted(RESERVED_CLASSES))}."
             )
     return card
 

@@ -119,9 +119,7 @@ class Judge:
             log.exception("instance %s could not be decoded", instance)
             return BadInput(f"{type(error).__name__} while decoding; please report it with the file's transfer syntax.")
         took = {"fetch": fetched - start, "decode": time.perf_counter() - fetched}
-        return _Prepared(
-            prepared, radiograph.body_part_examined, {step: round(s * 1000) for step, s in took.items()}
-        )
+        return _Prepared(prepared, radiograph.body_part_examined, {step: round(s * 1000) for step, s in took.items()})
 
     def _infer(self, batch: np.ndarray) -> np.ndarray:
         try:

@@ -22,7 +22,8 @@ class Ledger:
     """Notes about one archive. Every method raises BrokerUnavailable."""
 
     def __init__(self, url: str, archive: str) -> None:
-        self._url, self._archive, self._client = url, archive, None
+        self._url, self._archive = url, archive
+        self._client: Any = None
 
     # --- crashes -----------------------------------------------------------------
 
@@ -64,7 +65,9 @@ class Ledger:
         with self._redis() as redis:
             lock = redis.lock(self._key("lock", study), timeout=LOCK_SECONDS, blocking_timeout=LOCK_SECONDS)
             if not lock.acquire():
-                raise BrokerUnavailable(f"the lock of study {study} stayed taken for {LOCK_SECONDS} s; trying again later.")
+                raise BrokerUnavailable(
+                    f"the lock of study {study} stayed taken for {LOCK_SECONDS} s; trying again later."
+                )
         try:
             yield
         finally:
@@ -83,7 +86,8 @@ class Ledger:
             earlier = redis.hmget(key, list(labels))
             noted = {one: set(text.decode().split(",")) - {""} for one, text in zip(labels, earlier) if text}
             redis.hset(
-                key, mapping={one: ",".join(sorted(noted.get(one, set()) | set(wanted))) for one, wanted in labels.items()}
+                key,
+                mapping={one: ",".join(sorted(noted.get(one, set()) | set(wanted))) for one, wanted in labels.items()},
             )
         return noted
 

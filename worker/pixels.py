@@ -98,8 +98,9 @@ def decode_dicom(data: bytes, modalities: Collection[str] = XRAY_MODALITIES) -> 
     dataset = _parse(data)
     modality = _modality(dataset)
     if modality not in modalities:
+        given = repr(modality[:16]) if modality else "missing"
         raise NotAnXRay(
-            f"(0008,0060) Modality is {repr(modality[:16]) if modality else 'missing'}, not one of {', '.join(modalities)}; "
+            f"(0008,0060) Modality is {given}, not one of {', '.join(modalities)}; "
             "widen the list of modalities if it should be judged."
         )
     if "Rows" not in dataset and str(dataset.get("SOPClassUID", "")) not in XRAY_SOP_CLASSES:

@@ -36,9 +36,7 @@ class Recorder:
                 return
             wanted = {one: frozenset(verdict.labels(self.prefix)) for one, verdict in new.items()}
             planned = self.ledger.plan({one: sorted(labels) for one, labels in wanted.items()})
-            stale = {
-                one: self.own(stored[one].verdict, planned.get(one, ())) - wanted[one] for one in new
-            }
+            stale = {one: self.own(stored[one].verdict, planned.get(one, ())) - wanted[one] for one in new}
             for one in new:
                 self._change("instance", one, stored[one].labels, wanted[one], stale[one])
             self._unite(study, stored, wanted, frozenset().union(*stale.values()))

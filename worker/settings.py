@@ -14,8 +14,13 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
-from pydantic_settings import TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from worker.contract import LABEL_PREFIX, TIME_LIMIT_SECONDS, XRAY_MODALITIES, is_label
 from worker.errors import ConfigError
@@ -34,7 +39,9 @@ class Settings(BaseSettings):
     orthanc_password_file: Path | None = Field(None, description="File with that password, in place of the variable.")
     orthanc_timeout: float = Field(30.0, gt=0, description="Longest wait (seconds) for one answer of Orthanc.")
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="The broker; a database of its own is best.")
-    redis_password_file: Path | None = Field(None, description="File with Redis's password, in place of one in the URL.")
+    redis_password_file: Path | None = Field(
+        None, description="File with Redis's password, in place of one in the URL."
+    )
     model: Path | None = Field(None, description="Model file (.onnx); without it, the one that comes with the worker.")
     device: Literal["auto", "cuda", "cpu"] = Field(
         "auto", description="`cuda` refuses to run without a GPU; `auto` tries it and says what it got."
@@ -42,9 +49,12 @@ class Settings(BaseSettings):
     concurrency: int = Field(
         0, ge=0, description="Worker processes; 0: one on a GPU, on the CPU as many as there are cores."
     )
-    decode_threads: int = Field(0, ge=0, description="Threads that fetch and decode in each process; 0: 2 on the CPU, one a core on a GPU.")
+    decode_threads: int = Field(
+        0, ge=0, description="Threads that fetch and decode in each process; 0: 2 on the CPU, one a core on a GPU."
+    )
     time_limit: int = Field(
-        TIME_LIMIT_SECONDS, ge=4,
+        TIME_LIMIT_SECONDS,
+        ge=4,
         description="Hard limit (seconds) for one chunk; a quarter longer after a worker's death its chunk comes back.",
     )
     modalities: Annotated[tuple[str, ...], NoDecode] = Field(

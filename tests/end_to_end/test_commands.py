@@ -71,7 +71,18 @@ def test_status_counts(site: Running) -> None:
 def test_doctor_finds_a_healthy_site_healthy(site: Running) -> None:
     done = run(site, "doctor")
     assert done.returncode == 0, done.stdout
-    for name in ("settings", "model", "inference", "orthanc", "labels", "search", "metadata", "plugin", "redis", "eviction"):
+    for name in (
+        "settings",
+        "model",
+        "inference",
+        "orthanc",
+        "labels",
+        "search",
+        "metadata",
+        "plugin",
+        "redis",
+        "eviction",
+    ):
         assert f" {name}: " in done.stdout
 
 

@@ -62,7 +62,11 @@ def test_queries_by_label_and_by_metadata_find_exactly_what_they_should(site: Ru
     of_chest, of_leg = (class_label(verdicts[one]) for one in (chest, leg))
     assert of_chest != of_leg
     for one, own, others in ((chest, of_chest, of_leg), (leg, of_leg, of_chest)):
-        for level, resource in (("Instance", one), ("Series", site.stored(one).series), ("Study", site.stored(one).study)):
+        for level, resource in (
+            ("Instance", one),
+            ("Series", site.stored(one).series),
+            ("Study", site.stored(one).study),
+        ):
             assert resource in site.find(Level=level, Labels=[own])
             assert resource not in site.find(Level=level, Labels=[others])
     values = {one: site.metadata(one)["BodyPart"] for one in (chest, leg)}

@@ -18,8 +18,13 @@ def test_defaults_without_a_section() -> None:
 
 def test_every_key_is_read() -> None:
     section = {
-        "RedisUrl": "redis://r/1", "RedisPasswordFile": "", "Modalities": ["XA"], "FirstStart": "whole-archive",
-        "ChunkSize": 8, "OverlapWindow": 0, "PollSeconds": 1,
+        "RedisUrl": "redis://r/1",
+        "RedisPasswordFile": "",
+        "Modalities": ["XA"],
+        "FirstStart": "whole-archive",
+        "ChunkSize": 8,
+        "OverlapWindow": 0,
+        "PollSeconds": 1,
     }
     assert Settings.from_orthanc({"BodyPartRouter": section}) == Settings(
         "redis://r/1", "", ("XA",), "whole-archive", 8, 0, 1.0
@@ -29,8 +34,16 @@ def test_every_key_is_read() -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("RedisURL", "redis://r"), ("RedisUrl", 5), ("Modalities", "CR"), ("Modalities", []), ("FirstStart", "all"),
-        ("ChunkSize", 0), ("ChunkSize", True), ("OverlapWindow", -1), ("PollSeconds", "often"), ("PollSeconds", 0),
+        ("RedisURL", "redis://r"),
+        ("RedisUrl", 5),
+        ("Modalities", "CR"),
+        ("Modalities", []),
+        ("FirstStart", "all"),
+        ("ChunkSize", 0),
+        ("ChunkSize", True),
+        ("OverlapWindow", -1),
+        ("PollSeconds", "often"),
+        ("PollSeconds", 0),
     ],
 )
 def test_a_wrong_key_or_value_is_named(key: str, value: Any) -> None:

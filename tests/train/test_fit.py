@@ -65,7 +65,9 @@ def run(*arguments: object) -> str:
 def test_fit_export_and_evaluate_make_a_model_that_the_worker_runs(manifest: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(RECIPE)
     run("fit", "--manifest", manifest, "--recipe", tmp_path / "tiny.toml", "--weights", "none", "--out", tmp_path)
-    again = run("fit", "--manifest", manifest, "--recipe", tmp_path / "tiny.toml", "--weights", "none", "--out", tmp_path)
+    again = run(
+        "fit", "--manifest", manifest, "--recipe", tmp_path / "tiny.toml", "--weights", "none", "--out", tmp_path
+    )
     assert "from an earlier run" in again
     validation = json.loads((tmp_path / "validation.json").read_text())
     assert set(validation["leave_one_source_out"]) == {"0.001", "0.1"}

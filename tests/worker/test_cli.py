@@ -37,7 +37,10 @@ def test_json_has_one_entry_a_file_and_failures_do_not_stop_the_rest(folder: Pat
     assert done.returncode == 1
     rows = {Path(row["path"]).name: row for row in json.loads(done.stdout)}
     assert {name: row["outcome"] for name, row in rows.items()} == {
-        "leg.dcm": "judged", "slice.dcm": "not_an_xray", "notes.txt": "failed", "empty.dcm": "failed",
+        "leg.dcm": "judged",
+        "slice.dcm": "not_an_xray",
+        "notes.txt": "failed",
+        "empty.dcm": "failed",
     }
     leg, empty = rows["leg.dcm"], rows["empty.dcm"]
     assert set(leg) == {"path", "outcome", "body_part", "confidence", "probabilities", "error", "model"}
@@ -114,8 +117,12 @@ def test_celery_finds_the_application_by_its_documented_name() -> None:
     command = [sys.executable, "-m", "celery", "-A", "worker.app", "report"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     for setting in (
-        "task_acks_late: True", "task_acks_on_failure_or_timeout: False", "task_reject_on_worker_lost: True",
-        "worker_prefetch_multiplier: 1", "'visibility_timeout': 300", "task_time_limit: 240",
+        "task_acks_late: True",
+        "task_acks_on_failure_or_timeout: False",
+        "task_reject_on_worker_lost: True",
+        "worker_prefetch_multiplier: 1",
+        "'visibility_timeout': 300",
+        "task_time_limit: 240",
     ):
         assert setting in done.stdout
     assert "result_backend" not in done.stdout or "result_backend: None" in done.stdout

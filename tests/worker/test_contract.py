@@ -20,7 +20,10 @@ def test_a_message_of_a_newer_version_is_not_guessed_at(version: object) -> None
         read_message({**make_message("db", ["a"]), "v": version})
 
 
-@pytest.mark.parametrize(("text", "fits"), [("bp-spine", True), ("x" * 64, True), ("x" * 65, False), ("", False), ("bp spine", False), ("bp-ä", False)])
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [("bp-spine", True), ("x" * 64, True), ("x" * 65, False), ("", False), ("bp spine", False), ("bp-ä", False)],
+)
 def test_labels_are_what_orthanc_accepts(text: str, fits: bool) -> None:
     assert is_label(text) is fits
 

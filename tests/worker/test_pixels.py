@@ -218,7 +218,9 @@ def test_no_error_text_quotes_a_patient(caplog: pytest.LogCaptureFixture, recwar
 
 
 def test_every_shared_dicom_file_is_judged_or_refused_as_its_manifest_says(shared: Path) -> None:
-    x_rays = {path.name for path in (shared / "data/dicom").glob("*.dcm") if path.name.startswith(("cr-", "der-cr", "dx-"))}
+    x_rays = {
+        path.name for path in (shared / "data/dicom").glob("*.dcm") if path.name.startswith(("cr-", "der-cr", "dx-"))
+    }
     without_pixels = {name for name in x_rays if "no-pixeldata" in name}
     shown = set()
     for path in sorted((shared / "data/dicom").glob("*.dcm")):

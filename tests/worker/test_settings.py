@@ -53,5 +53,5 @@ def test_passwords_come_from_files_and_never_show(monkeypatch: pytest.MonkeyPatc
 
 def test_a_missing_secret_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DICOM_ROUTER_REDIS_PASSWORD_FILE", str(tmp_path / "gone"))
-    with pytest.raises(ConfigError, match="REDIS_PASSWORD_FILE is .*gone: it cannot be read"):
+    with pytest.raises(ConfigError, match=r"REDIS_PASSWORD_FILE is .*gone: it cannot be read"):
         get_settings().broker_url()

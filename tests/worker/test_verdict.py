@@ -35,7 +35,9 @@ def test_an_answer_needs_the_threshold_of_its_class(card: ModelCard) -> None:
     ("header", "mismatch"),
     [("CHEST", True), ("chest ", True), ("LSPINE", False), ("", False), ("TRAUMA SERIES", False), ("HAND", True)],
 )
-def test_a_header_disagrees_only_where_it_clearly_names_another_part(card: ModelCard, header: str, mismatch: bool) -> None:
+def test_a_header_disagrees_only_where_it_clearly_names_another_part(
+    card: ModelCard, header: str, mismatch: bool
+) -> None:
     verdict = decide(probabilities(card, spine=0.95), header, card)
     assert verdict.mismatch is mismatch
     assert ("bp-mismatch" in verdict.labels("bp-")) is mismatch

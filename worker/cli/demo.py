@@ -31,7 +31,9 @@ def sample_files(folder: Path) -> list[Path]:
     try:
         import data_store
     except ImportError as error:
-        raise ConfigError("the package pydicom-data is not installed; install it, or name files of your own.") from error
+        raise ConfigError(
+            "the package pydicom-data is not installed; install it, or name files of your own."
+        ) from error
     folder.mkdir(parents=True, exist_ok=True)
     seen: set[str] = set()
     result = []
@@ -115,7 +117,9 @@ class Demo:
         if part is None:
             part = f"failed: {verdict['error']['kind']}"
         return {
-            "file": path.name, "body part": part, "confidence": verdict["confidence"],
+            "file": path.name,
+            "body part": part,
+            "confidence": verdict["confidence"],
             "seconds": round(seconds[one.id], 2),
         }
 

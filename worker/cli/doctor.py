@@ -76,9 +76,12 @@ def _model(settings: Settings) -> Iterator[Check]:
     yield Check("model", "ok", f"{card.name} {card.version} ({names}), sha256 {card.sha256[:12]}")
     on_cpu = classifier.provider == "CPUExecutionProvider"
     yield Check(
-        "inference", "warn" if on_cpu and settings.device == "auto" else "ok", f"runs by {classifier.provider}",
+        "inference",
+        "warn" if on_cpu and settings.device == "auto" else "ok",
+        f"runs by {classifier.provider}",
         "set DICOM_ROUTER_DEVICE=cpu if this is meant; for a GPU install onnxruntime-gpu and its driver"
-        if on_cpu and settings.device == "auto" else "",
+        if on_cpu and settings.device == "auto"
+        else "",
     )
 
 
@@ -92,7 +95,9 @@ def _orthanc(settings: Settings) -> Iterator[Check]:
     if system.get("HasLabels"):
         yield Check("labels", "ok", "the database keeps labels")
     else:
-        yield Check("labels", "fail", "the database keeps no labels", "Orthanc >= 1.12.0 with SQLite, PostgreSQL or MySQL")
+        yield Check(
+            "labels", "fail", "the database keeps no labels", "Orthanc >= 1.12.0 with SQLite, PostgreSQL or MySQL"
+        )
     if system.get("Capabilities", {}).get("HasExtendedFind"):
         yield Check("search", "ok", "metadata and labels can be queried")
     else:
@@ -103,7 +108,9 @@ def _orthanc(settings: Settings) -> Iterator[Check]:
     if missing:
         lines = ", ".join(f'"{name}": {key}' for name, key in missing.items())
         yield Check(
-            "metadata", "warn", f"{', '.join(missing)} not registered: written by number, not queried by name",
+            "metadata",
+            "warn",
+            f"{', '.join(missing)} not registered: written by number, not queried by name",
             f'add to Orthanc\'s configuration: "UserMetadata": {{{lines}}}',
         )
     else:
@@ -120,7 +127,9 @@ def _plugin(status: dict[str, Any] | None, identifier: str, settings: Settings) 
         return Check("plugin", "fail", f"its Redis is {status['redis']}", "correct BodyPartRouter.RedisUrl")
     if set(status["modalities"]) != set(settings.modalities):
         return Check(
-            "plugin", "warn", f"it publishes {status['modalities']}, the worker judges {list(settings.modalities)}",
+            "plugin",
+            "warn",
+            f"it publishes {status['modalities']}, the worker judges {list(settings.modalities)}",
             "give BodyPartRouter.Modalities and DICOM_ROUTER_MODALITIES the same list",
         )
     return Check("plugin", "ok", f"follows the change log, {status['lag']} behind")
@@ -135,7 +144,9 @@ def _redis(settings: Settings) -> Iterator[Check]:
     policy = ledger.eviction_policy()
     if policy and policy != "noeviction":
         yield Check(
-            "eviction", "fail", f"maxmemory-policy is {policy}: Redis may throw messages away",
+            "eviction",
+            "fail",
+            f"maxmemory-policy is {policy}: Redis may throw messages away",
             "set maxmemory-policy to noeviction",
         )
     else:

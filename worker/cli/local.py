@@ -30,7 +30,10 @@ def _end_on_signals() -> None:
 @click.option("--workers", type=click.IntRange(0, 64), default=1, show_default=True, help="Number of workers.")
 @click.option("--concurrency", type=click.IntRange(0, 256), default=0, help="Processes in each; 0 shares the cores.")
 @click.option(
-    "--data", type=click.Path(file_okay=False, path_type=Path), default=Path("dicom-router-data"), show_default=True,
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("dicom-router-data"),
+    show_default=True,
     help="Folder for databases, logs and configuration; kept between runs.",
 )
 @click.option("--whole-archive", is_flag=True, help="At the first start, judge what the folder holds already.")

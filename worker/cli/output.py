@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Callable, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 T = TypeVar("T")
 
 format_option = click.option(
-    "--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True,
+    "--format",
+    "style",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
     help="How to print the result.",
 )
 
@@ -39,6 +43,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], style:
 
 
 def print_json(value: Any) -> None:
+    """Print a value as indented JSON."""
     click.echo(json.dumps(value, indent=2))
 
 

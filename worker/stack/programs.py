@@ -71,7 +71,9 @@ def private_root(say: Callable[[str], None]) -> Path:
     if root.is_dir():
         return root
     if not shutil.which("mmdebstrap"):
-        raise ConfigError("mmdebstrap is missing; install it (apt-get install mmdebstrap) or install Orthanc >= 1.12.5.")
+        raise ConfigError(
+            "mmdebstrap is missing; install it (apt-get install mmdebstrap) or install Orthanc >= 1.12.5."
+        )
     say(f"unpacking a private Debian {SUITE} with Orthanc and Redis (once, into {root})")
     root.parent.mkdir(parents=True, exist_ok=True)
     fresh = root.with_name(f"{root.name}.{os.getpid()}")

@@ -56,7 +56,9 @@ class Stack:
         self._orthanc_program: OrthancProgram | None = None
         self._redis_program: Program | None = None
         self.http_port, self.dicom_port, self.redis_port = (
-            free_port(HTTP_PORT), free_port(DICOM_PORT), free_port(REDIS_PORT),
+            free_port(HTTP_PORT),
+            free_port(DICOM_PORT),
+            free_port(REDIS_PORT),
         )
         self.redis: Child | None = None
         self.orthanc: Child | None = None
@@ -95,8 +97,13 @@ class Stack:
         folder = self.layout.data / "redis"
         folder.mkdir(exist_ok=True)
         options = {
-            "port": str(self.redis_port), "bind": "127.0.0.1", "dir": str(folder), "appendonly": "yes",
-            "save": "", "maxmemory-policy": "noeviction", "daemonize": "no",
+            "port": str(self.redis_port),
+            "bind": "127.0.0.1",
+            "dir": str(folder),
+            "appendonly": "yes",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+            "daemonize": "no",
         }
         arguments = [word for key, value in options.items() for word in (f"--{key}", value)]
         program = self._redis_program
