@@ -59,6 +59,21 @@ def evaluate(model: Path, manifest: Path, split: str, out: Path, record: bool) -
 
 
 @main.command()
+@click.option("--model", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The .onnx.")
+@click.option(
+    "--metrics", required=True, type=click.Path(exists=True, path_type=Path), help="metrics.json of evaluate."
+)
+@click.option(
+    "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The MODEL_CARD.md to write."
+)
+def card(model: Path, metrics: Path, out: Path) -> None:
+    """Write the model card from a model file and its measured figures."""
+    from train.card import write_card
+
+    write_card(model, json.loads(metrics.read_text(encoding="utf-8")), out)
+
+
+@main.command()
 @click.option("--checkpoint", required=True, type=click.Path(exists=True, path_type=Path), help="What fit wrote.")
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The .onnx to write.")
 @manifest_option

@@ -99,7 +99,10 @@ def describe(frame: pd.DataFrame, manifest: Path) -> dict[str, Any]:
     return {
         "images": len(frame),
         "by_class": {str(k): int(v) for k, v in frame["class"].value_counts().sort_index().items()},
-        "sources": sorted(set(frame["dataset"])),
+        "sources": {
+            str(name): {"images": len(rows), "licences": sorted(set(rows["licence"].fillna("not stated")))}
+            for name, rows in frame.groupby("dataset")
+        },
         "manifest_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest(),
     }
 

@@ -40,7 +40,7 @@ def read_manifest(path: Path, split: str | None = None) -> pd.DataFrame:
     unknown = sorted(set(frame["class"]) - set(CLASSES) - set(PARTIAL))
     if unknown:
         raise ConfigError(f"{path}: unknown class {unknown[0]!r}; known are {', '.join((*CLASSES, *PARTIAL))}.")
-    for column in ("split", "dataset", "patient"):
+    for column in ("split", "dataset", "patient", "licence"):
         frame[column] = frame[column].fillna("") if column in frame.columns else ""
     if "age" not in frame.columns:
         frame["age"] = np.nan

@@ -14,7 +14,7 @@ import warnings
 import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -206,25 +206,24 @@ def _render(dataset: FileDataset) -> np.ndarray:
 def _decode(dataset: FileDataset) -> np.ndarray:
     """First frame of the stored values: (rows, columns) or (rows, columns, 3)."""
     from pydicom.pixels import apply_color_lut, pixel_array
+    from pydicom.uid import UID, ImplicitVRLittleEndian
 
-    syntax = getattr(dataset, "file_meta", {}).get("TransferSyntaxUID")
-    if syntax is None:
-        syntax = "1.2.840.10008.1.2"
-        dataset.file_meta.TransferSyntaxUID = syntax
-    name = getattr(syntax, "name", syntax)
-    decode = _decode_jpeg if _is_plain_jpeg(dataset, str(syntax)) else partial(pixel_array, index=0)
-    if decode is not _decode_jpeg and not _has_decoder(str(syntax)):
+    syntax = UID(dataset.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian))
+    dataset.file_meta.TransferSyntaxUID = syntax
+    plain_jpeg = _is_plain_jpeg(dataset, syntax)
+    if not plain_jpeg and not _has_decoder(syntax):
         raise UnsupportedTransferSyntax(
-            f"(0002,0010) Transfer Syntax UID is {name!r}; no decoder for it is installed. Transcode the image first."
+            f"(0002,0010) Transfer Syntax UID is {syntax.name!r}; no decoder for it is installed. "
+            "Transcode the image first."
         )
     try:
-        values = decode(dataset)
+        values = _decode_jpeg(dataset) if plain_jpeg else pixel_array(dataset, index=0)
         if _text(dataset, "PhotometricInterpretation") == "PALETTE COLOR":
             values = apply_color_lut(values, dataset)
             values = (values >> 8).astype(np.uint8) if values.dtype == np.uint16 else values
     except Exception as error:  # each decoder raises its own kinds
         raise CorruptPixels(
-            f"(7FE0,0010) Pixel Data cannot be decoded as {name!r} ({type(error).__name__}); "
+            f"(7FE0,0010) Pixel Data cannot be decoded as {syntax.name!r} ({type(error).__name__}); "
             "send the image again from its source."
         ) from error
     if values.ndim == 3 and values.dtype != np.uint8:
