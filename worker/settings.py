@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     concurrency: int = Field(
         0, ge=0, description="Worker processes; 0: one on a GPU, on the CPU as many as there are cores."
     )
+    cores: int = Field(
+        0, ge=0, description="Cores that this worker may use; 0: all that the system or container gives."
+    )
     decode_threads: int = Field(
         0, ge=0, description="Threads that fetch and decode in each process; 0: 2 on the CPU, one a core on a GPU."
     )
@@ -125,7 +128,9 @@ def get_settings() -> Settings:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: its affinity, bounded by a container's CPU quota."""
+    """Cores that this process may use: as set, else its affinity, bounded by a container's CPU quota."""
+    if get_settings().cores:
+        return get_settings().cores
     cores = len(os.sched_getaffinity(0))
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()

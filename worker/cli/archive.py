@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,22 +56,16 @@ def send(paths: tuple[Path, ...], wait: bool, timeout: float) -> None:
 
 
 def _wait_and_print(archive: Archive, sent: dict[str, Path], timeout: float) -> int:
+    from worker.cli.waiting import wait_for_verdicts
     from worker.settings import get_settings
 
-    modalities = get_settings().modalities
-    deadline = time.monotonic() + timeout
-    while True:
-        stored = archive.describe(list(sent))
-        waiting = [one for one in stored.values() if one.verdict is None and one.modality in modalities]
-        if not waiting or time.monotonic() > deadline:
-            break
-        time.sleep(0.3)
+    arrivals = wait_for_verdicts(archive, sent, get_settings().modalities, timeout)
     rows = []
-    for one in stored.values():
-        verdict = one.verdict or {"outcome": "no verdict yet" if one in waiting else "no X-ray"}
+    for one in arrivals.stored.values():
+        verdict = one.verdict or {"outcome": "no verdict yet" if one.id in arrivals.missing else "no X-ray"}
         rows.append({"file": str(sent[one.id]), "instance": one.id, **verdict})
     print_rows(rows, ["file", "outcome", "body_part", "confidence", "instance"], "table")
-    return len(waiting)
+    return len(arrivals.missing)
 
 
 @click.command()

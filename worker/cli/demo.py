@@ -11,6 +11,7 @@ import click
 
 from worker.archive import Archive, Stored
 from worker.cli.output import print_rows, progress
+from worker.cli.waiting import wait_for_verdicts
 from worker.errors import BadInput, ConfigError
 from worker.settings import Settings
 from worker.stack.stack import Stack
@@ -64,17 +65,19 @@ class Demo:
     def run(self, files: list[Path]) -> bool:
         """Whether every distinct X-ray got its verdict."""
         sent, refused = self._upload(files)
-        stored, seconds = self._wait(sent)
-        rows = [*(self._row(one, sent[one.id][0], seconds) for one in stored.values()), *refused]
+        arrivals = wait_for_verdicts(self._archive, sent, self._settings.modalities, self._timeout)
+        rows = list(refused)
+        for one in arrivals.stored.values():
+            path, start = sent[one.id]
+            rows.append(self._row(one, path, arrivals.seen.get(one.id, start) - start))
         click.echo()
-        print_rows(
-            sorted(rows, key=lambda row: str(row["file"])), ["file", "body part", "confidence", "seconds"], "table"
-        )
+        rows.sort(key=lambda row: str(row["file"]))
+        print_rows(rows, ["file", "body part", "confidence", "seconds"], "table")
         duplicates = len(files) - len(sent) - len(refused)
         if duplicates:
             click.echo(f"({duplicates} more files hold instances that others of them hold too)")
-        self._show_query(stored)
-        return all(one.verdict or one.modality not in self._settings.modalities for one in stored.values())
+        self._show_query(arrivals.stored)
+        return not arrivals.missing
 
     def _upload(self, files: list[Path]) -> tuple[dict[str, tuple[Path, float]], list[dict[str, Any]]]:
         sent: dict[str, tuple[Path, float]] = {}
@@ -90,21 +93,7 @@ class Demo:
         click.echo(f"{len(sent)} distinct instances uploaded")
         return sent, refused
 
-    def _wait(self, sent: dict[str, tuple[Path, float]]) -> tuple[dict[str, Stored], dict[str, float]]:
-        seconds: dict[str, float] = {}
-        deadline = time.monotonic() + self._timeout
-        while True:
-            stored = self._archive.describe(list(sent))
-            now = time.monotonic()
-            for one in stored.values():
-                if one.verdict:
-                    seconds.setdefault(one.id, now - sent[one.id][1])
-            waiting = [one for one in stored.values() if not one.verdict and one.modality in self._settings.modalities]
-            if not waiting or now > deadline:
-                return stored, seconds
-            time.sleep(0.05)
-
-    def _row(self, one: Stored, path: Path, seconds: dict[str, float]) -> dict[str, Any]:
+    def _row(self, one: Stored, path: Path, seconds: float) -> dict[str, Any]:
         verdict = one.verdict
         if verdict is None:
             known = one.modality in self._settings.modalities
@@ -120,7 +109,7 @@ class Demo:
             "file": path.name,
             "body part": part,
             "confidence": verdict["confidence"],
-            "seconds": round(seconds[one.id], 2),
+            "seconds": round(seconds, 2),
         }
 
     def _show_query(self, stored: dict[str, Stored]) -> None:

@@ -125,10 +125,11 @@ class Stack:
     def launch_worker(self) -> str:
         """Start one more worker without waiting for it; its name."""
         name = f"worker{1 + max((int(n[6:]) for n in self.workers), default=0)}"
-        concurrency = self.layout.concurrency or max(1, usable_cores() // max(1, self.layout.workers))
+        share = max(1, usable_cores() // max(1, self.layout.workers))
+        concurrency = self.layout.concurrency or share
         command = [sys.executable, "-m", "celery", "-A", self.layout.app, "worker", "-n", f"{name}@%h"]
         command += ["--loglevel", "WARNING", "--without-gossip", "--without-mingle", "-c", str(concurrency)]
-        self.workers[name] = self._child(name, command, self.environment)
+        self.workers[name] = self._child(name, command, {f"{PREFIX}CORES": str(share), **self.environment})
         return name
 
     def wait_for_worker(self, name: str) -> None:
