@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,8 +43,7 @@ def read_manifest(path: Path, split: str | None = None) -> pd.DataFrame:
         raise ConfigError(f"{path}: unknown class {unknown[0]!r}; known are {', '.join((*CLASSES, *PARTIAL))}.")
     for column in ("split", "dataset", "patient", "licence"):
         frame[column] = frame[column].fillna("") if column in frame.columns else ""
-    if "age" not in frame.columns:
-        frame["age"] = np.nan
+    frame["age"] = [years(one) for one in frame["age"]] if "age" in frame.columns else np.nan
     if split is not None:
         frame = frame[frame["split"] == split]
         if frame.empty:
@@ -51,6 +51,14 @@ def read_manifest(path: Path, split: str | None = None) -> pd.DataFrame:
     frame = frame.reset_index(drop=True)
     frame["path"] = [str(path.parent / name) for name in frame["file"]]
     return frame
+
+
+def years(age: object) -> float:
+    """An age in years: of "6" 6.0, of a range such as "8-9 (patient)" its middle, of other text nan."""
+    found = re.match(r"(\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))?(?![\d+])", str(age))
+    if found is None:
+        return float("nan")
+    return (float(found[1]) + float(found[2] or found[1])) / 2
 
 
 def allowed_classes(labels: list[str]) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import sample
-from train.manifest import CLASSES, allowed_classes, group_of, load_images, read_manifest
+from train.manifest import CLASSES, allowed_classes, group_of, load_images, read_manifest, years
 from worker.errors import BadInput, ConfigError
 
 
@@ -34,6 +34,13 @@ def test_a_manifest_needs_two_columns_and_paths_are_relative_to_it(tmp_path: Pat
 def test_a_manifest_that_cannot_be_used_is_refused_with_the_reason(tmp_path: Path, lines: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         read_manifest(write(tmp_path / "m.csv", *lines), "test")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("6", 6), (0.25, 0.25), ("8-9 (patient range)", 8.5), ("50+", np.nan), ("mid 50s", np.nan)]
+)
+def test_ages_are_years_and_ranges_their_middle(text: object, expected: float) -> None:
+    np.testing.assert_equal(years(text), expected)
 
 
 def test_a_chest_of_unknown_age_admits_both_chests() -> None:
