@@ -55,11 +55,14 @@ class reaches that class's threshold, else it is put to review.
 
 ## How it was made
 
-A pretrained network (ImageNet weights), frozen, and a linear layer on its pooled features, fitted on several augmented
-views of each image: `dicom-router-train fit`, recipe `train/recipes/{name}.toml`. Fine-tuning all layers on this data
-learns the look of the sources instead of the anatomy. The penalty of the linear layer, the temperature and the
-thresholds come from leave-one-source-out predictions on the split `dev`: every image is judged by a model that has
-seen no image of its source. The split `test` was not used for any choice.
+A pretrained network (ImageNet weights), frozen, and a linear layer on its pooled features: `dicom-router-train fit`,
+recipe `train/recipes/{name}.toml`. Plain images teach all classes; augmented views teach only whose chest it is.
+The recipe, the penalty of the linear layer, the temperature and the thresholds were chosen by leave-one-source-out
+predictions on the split `dev`: every image is judged by a model that has seen no image of its source.
+
+The split `test` was read twice. A first probe, which learned all classes from augmented views too, reached a macro-F1
+of 0.854 on it (0.940 with the chests merged); this model replaced it because it did better on `dev`, and was then
+measured once.
 
 | class | images to learn from | threshold |
 | --- | --- | --- |

@@ -16,7 +16,7 @@ from train.backbones import make_backbone
 from train.cli import main
 from train.fit import read_recipe
 from train.manifest import CLASSES, load_images, read_manifest
-from train.probe import balanced_weights, fit_linear
+from train.probe import Examples, balanced_weights, fit_linear
 from worker.classifier import Classifier
 from worker.errors import ConfigError
 from worker.pixels import decode_dicom
@@ -25,6 +25,7 @@ RECIPE = """
 backbone = "mobilenetv2"
 size = 64
 views = 1
+augmented_share = 0.3
 decay = [0.001, 0.1]
 source_power = 0.5
 accuracy = 0.9
@@ -106,20 +107,42 @@ def test_augmentation_depends_on_its_seed_only() -> None:
     np.testing.assert_array_equal(image, before)
 
 
+def examples(labels: np.ndarray, admitted: dict[int, list[int]], random: np.random.Generator) -> Examples:
+    """Three clouds of points whose labels admit some of the five classes."""
+    allowed = np.zeros((len(labels), 5), np.float32)
+    for label, classes in admitted.items():
+        for one in classes:
+            allowed[labels == label, one] = 1
+    features = np.eye(4)[labels] + random.normal(0, 0.2, (len(labels), 4))
+    return Examples(features, allowed, np.ones(len(labels)))
+
+
+def probability(layer: np.ndarray, bias: np.ndarray, point: int) -> np.ndarray:
+    logits = layer[:, point] + bias
+    return np.exp(logits) / np.exp(logits).sum()
+
+
 def test_partial_labels_teach_that_it_is_a_chest_and_not_whose() -> None:
     random = np.random.default_rng(0)
-    labels = random.integers(0, 3, 900)
-    features = np.eye(3)[labels] + random.normal(0, 0.2, (900, 3))
-    allowed = np.zeros((900, 5), np.float32)
-    allowed[labels == 0, 3] = 1  # spine
-    allowed[labels == 1, 4] = 1  # other
-    allowed[labels == 2, 1:3] = 1  # chest, age unknown
-    layer, bias = fit_linear(features, allowed, np.ones(900), 1e-3)
-    logits = np.eye(3) @ layer.T + bias
-    assert list(logits[:2].argmax(1)) == [3, 4]
-    probabilities = np.exp(logits[2]) / np.exp(logits[2]).sum()
-    assert probabilities[1:3].sum() > 0.9
-    assert probabilities[1] == pytest.approx(probabilities[2], abs=0.01)
+    plain = examples(random.integers(0, 3, 900), {0: [3], 1: [4], 2: [1, 2]}, random)
+    nothing = Examples(plain.features[:0], plain.allowed[:0], np.ones(0))
+    layer, bias = fit_linear(plain, nothing, [1, 2], 0.0, 1e-3)
+    assert [int(probability(layer, bias, one).argmax()) for one in (0, 1)] == [3, 4]
+    chest = probability(layer, bias, 2)
+    assert chest[1:3].sum() > 0.9
+    assert chest[1] == pytest.approx(chest[2], abs=0.01)
+
+
+def test_augmented_views_teach_whose_chest_it_is_and_nothing_else() -> None:
+    random = np.random.default_rng(0)
+    plain = examples(random.integers(0, 3, 900), {0: [3], 1: [4], 2: [1, 2]}, random)
+    # Variants of chests: those near point 2 are adults', those near point 3 (never seen plain) children's.
+    augmented = examples(random.integers(2, 4, 400), {2: [1], 3: [2]}, random)
+    layer, bias = fit_linear(plain, augmented, [1, 2], 0.5, 1e-3)
+    assert probability(layer, bias, 2)[1] > 0.8
+    child = probability(layer, bias, 3)
+    assert child[2] / child[1] > 5
+    assert [int(probability(layer, bias, one).argmax()) for one in (0, 1)] == [3, 4]
 
 
 def test_weights_count_every_class_the_same_and_damp_large_sources() -> None:
