@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import timm
+import torch
 
 from worker.errors import ConfigError
-
-if TYPE_CHECKING:
-    import torch
 
 MEAN, STD = 0.5, 0.5
 """Input normalisation of the pretrained weights (prepared pixels are 0..1)."""
@@ -20,8 +20,8 @@ TIMM_NAMES = {
 }
 
 
-def make_backbone(name: str, weights: Path | None, classes: int) -> torch.nn.Module:
-    """A network for (n, 1, s, s) float32 input, normalised to -1..1, with a new last layer.
+def make_backbone(name: str, weights: Path | None) -> torch.nn.Module:
+    """A network from (n, 1, s, s) float32 input, normalised to -1..1, to (n, f) pooled features.
 
     name: a key of TIMM_NAMES.
     weights: folder of safetensors named after timm's models; None for random weights.
@@ -31,15 +31,12 @@ def make_backbone(name: str, weights: Path | None, classes: int) -> torch.nn.Mod
 
     Raises ConfigError where the name is unknown or the file is missing.
     """
-    import timm
-    import torch
-
     if name not in TIMM_NAMES:
         raise ConfigError(f"backbone {name!r} is unknown; known are {', '.join(TIMM_NAMES)}.")
     timm_name = TIMM_NAMES[name]
     # TensorFlow's padding, with which these weights were trained; the tf_ models have it already.
     options = {} if timm_name.startswith("tf_") else {"pad_type": "same"}
-    model = timm.create_model(timm_name, pretrained=False, in_chans=1, num_classes=classes, **options)
+    model = timm.create_model(timm_name, pretrained=False, in_chans=1, num_classes=0, **options)
     if weights is None:
         return model
     path = weights / f"{timm_name}.safetensors"
@@ -52,9 +49,23 @@ def make_backbone(name: str, weights: Path | None, classes: int) -> torch.nn.Mod
     state = {key: value.float() for key, value in load_file(path).items() if not key.startswith("classifier.")}
     state["conv_stem.weight"] = state["conv_stem.weight"].sum(dim=1, keepdim=True)
     missing, unexpected = model.load_state_dict(state, strict=False)
-    wrong = [key for key in missing if not key.startswith("classifier.") and not key.endswith("num_batches_tracked")]
+    wrong = [key for key in missing if not key.endswith("num_batches_tracked")]
     if wrong or unexpected:
         raise ConfigError(f"{path}: not the weights of {timm_name} (tensor {(wrong + unexpected)[0]!r}).")
-    torch.nn.init.zeros_(model.classifier.weight)
-    torch.nn.init.zeros_(model.classifier.bias)
     return model
+
+
+class Probe(torch.nn.Module):  # type: ignore[misc]  # torch is Any to the type checker
+    """Backbones side by side and one linear layer on all their features.
+
+    names: keys of TIMM_NAMES; weights: as for `make_backbone`.
+    """
+
+    def __init__(self, names: Sequence[str], weights: Path | None, classes: int) -> None:
+        super().__init__()
+        self.backbones = torch.nn.ModuleList(make_backbone(name, weights) for name in names)
+        self.classifier = torch.nn.Linear(sum(int(one.num_features) for one in self.backbones), classes)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """(n, 1, s, s) -> (n, classes) logits."""
+        return self.classifier(torch.cat([one(image) for one in self.backbones], 1))

@@ -28,7 +28,7 @@ def main() -> None:
 
 @main.command()
 @manifest_option
-@click.option("--recipe", default="mobilenetv1_probe", show_default=True, help="A recipe's name, or a .toml file.")
+@click.option("--recipe", default="three_probe", show_default=True, help="A recipe's name, or a .toml file.")
 @click.option("--weights", required=True, help="Folder with pretrained weights, or 'none' to start from random ones.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the results.")
 def fit(manifest: Path, recipe: str, weights: str, out: Path) -> None:
@@ -86,6 +86,6 @@ def export(checkpoint: Path, out: Path, manifest: Path) -> None:
     metrics: dict[str, Any] = json.loads(validation.read_text(encoding="utf-8")) if validation.is_file() else {}
     frame = read_manifest(manifest, "dev")
     images = load_images(list(frame["path"].sample(min(32, len(frame)), random_state=0)))
-    difference = run(checkpoint, out, {"leave_one_source_out": metrics.get("leave_one_source_out", {})}, images)
+    difference = run(checkpoint, out, {"validation": metrics.get("decays", {})}, images)
     click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, largest difference to PyTorch {difference:.2g}")
     sys.exit(0)

@@ -22,7 +22,7 @@ from worker.errors import ConfigError
 from worker.pixels import decode_dicom
 
 RECIPE = """
-backbone = "mobilenetv2"
+backbones = ["mobilenetv2", "mobilenetv1"]
 size = 64
 views = 1
 augmented_share = 0.3
@@ -71,7 +71,7 @@ def test_fit_export_and_evaluate_make_a_model_that_the_worker_runs(manifest: Pat
     )
     assert "from an earlier run" in again
     validation = json.loads((tmp_path / "validation.json").read_text())
-    assert set(validation["leave_one_source_out"]) == {"0.001", "0.1"}
+    assert set(validation["decays"]) == {"0.001", "0.1"}
     model = tmp_path / "model.onnx"
     run("export", "--checkpoint", tmp_path / "checkpoint.pt", "--manifest", manifest, "--out", model)
     run("evaluate", "--model", model, "--manifest", manifest, "--out", tmp_path / "eval", "--record")
@@ -154,12 +154,12 @@ def test_weights_count_every_class_the_same_and_damp_large_sources() -> None:
 
 
 def test_wrong_names_and_missing_weights_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="known are mobilenetv1_probe"):
+    with pytest.raises(ConfigError, match="known are mobilenetv1_probe, mobilenetv2_probe, three_probe"):
         read_recipe("resnet9000")
     with pytest.raises(ConfigError, match="no pretrained weights there"):
-        make_backbone("mobilenetv2", tmp_path, 5)
+        make_backbone("mobilenetv2", tmp_path)
     with pytest.raises(ConfigError, match="backbone 'vgg' is unknown"):
-        make_backbone("vgg", None, 5)
+        make_backbone("vgg", None)
 
 
 def test_gray_input_gives_what_three_equal_channels_give(shared: Path) -> None:
@@ -167,15 +167,13 @@ def test_gray_input_gives_what_three_equal_channels_give(shared: Path) -> None:
     import torch
     from safetensors.torch import load_file
 
-    gray = make_backbone("mobilenetv1", shared / "weights", 5).eval()
-    colour = timm.create_model("mobilenetv1_100", num_classes=5, pad_type="same").eval()
+    gray = make_backbone("mobilenetv1", shared / "weights").eval()
+    colour = timm.create_model("mobilenetv1_100", num_classes=0, pad_type="same").eval()
     state = load_file(shared / "weights/mobilenetv1_100.safetensors")
     colour.load_state_dict({key: value.float() for key, value in state.items()}, strict=False)
     image = torch.rand(1, 1, 96, 96) * 2 - 1
     with torch.inference_mode():
-        torch.testing.assert_close(
-            gray.forward_features(image), colour.forward_features(image.repeat(1, 3, 1, 1)), atol=1e-3, rtol=1e-3
-        )
+        torch.testing.assert_close(gray(image), colour(image.repeat(1, 3, 1, 1)), atol=1e-3, rtol=1e-3)
 
 
 def test_the_model_cards_figures_are_those_of_the_packaged_model(shared: Path, tmp_path: Path) -> None:

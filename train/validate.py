@@ -1,0 +1,182 @@
+"""Choosing and calibrating on dev: by leaving sources out, and patients where that cannot score.
+
+Inside one source a class can be told by the source's look, so every source is
+left out in turn. What that cannot measure is measured by leaving patients out:
+a class that only one source has enough of, and adults against children, who
+stand side by side in one source only (elsewhere the source gives the age away).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from train.calibrate import calibrate
+from train.manifest import CLASSES, PARTIAL, allowed_classes, group_of
+from train.metrics import f1_by_class
+from train.probe import Examples, balanced_weights, fit_linear
+from worker.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SMALLEST_FOLD = 15
+"""A source with fewer images is never held out."""
+LEAST_KEPT = 50
+"""A fold scores only the classes of which this many images remain to learn from."""
+PATIENT_FOLDS = 3
+AUGMENTED = PARTIAL["chest"]
+"""Classes that are told apart on augmented views too."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What the last layer is fitted on.
+
+    frame: the manifest's rows. features: (1 + views, n, f), the plain view
+    first. source_power, augmented_share: as in the recipe.
+    """
+
+    frame: pd.DataFrame
+    features: np.ndarray
+    source_power: float
+    augmented_share: float
+
+    @property
+    def labels(self) -> np.ndarray:
+        return np.asarray(self.frame["class"])
+
+    @property
+    def sources(self) -> np.ndarray:
+        return np.asarray(self.frame["dataset"])
+
+    def fit_layer(self, chosen: np.ndarray, decay: float) -> tuple[np.ndarray, np.ndarray]:
+        """The last layer, from the rows where `chosen` (n,) is true."""
+        plain = self._examples(self.features[:1], chosen)
+        augmented = self._examples(self.features, chosen & np.isin(self.labels, AUGMENTED))
+        within = [CLASSES.index(one) for one in AUGMENTED]
+        return fit_linear(plain, augmented, within, self.augmented_share, decay)
+
+    def _examples(self, features: np.ndarray, chosen: np.ndarray) -> Examples:
+        rows, views = np.nonzero(chosen)[0], len(features)
+        labels = self.labels[rows]
+        return Examples(
+            features[:, rows].reshape(views * len(rows), -1),
+            np.tile(allowed_classes(list(labels)), (views, 1)),
+            np.tile(balanced_weights(labels, self.sources[rows], self.source_power), views),
+        )
+
+    def held_out(self, folds: Sequence[np.ndarray], decay: float) -> Predictions:
+        """Predictions on each fold, (n,) booleans, by a layer that has not seen it.
+
+        A fold scores only the classes that keep LEAST_KEPT images elsewhere;
+        partial labels are learned from, not scored.
+        """
+        logits, rows = [np.zeros((0, len(CLASSES)))], [np.zeros(0, int)]
+        for fold in folds:
+            kept = [one for one in CLASSES if (self.labels[~fold] == one).sum() >= LEAST_KEPT]
+            scored = np.nonzero(fold & np.isin(self.labels, kept))[0]
+            if len(scored):
+                layer, bias = self.fit_layer(~fold, decay)
+                logits.append(self.features[0][scored].astype(np.float32) @ layer.T + bias)
+                rows.append(scored)
+        every = np.concatenate(rows)
+        truth = np.array([CLASSES.index(one) for one in self.labels[every]], int)
+        return Predictions(np.concatenate(logits), truth, self.sources[every])
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """logits: (n, classes). truth: (n,) class indices. source: (n,)."""
+
+    logits: np.ndarray
+    truth: np.ndarray
+    source: np.ndarray
+
+    def f1(self) -> np.ndarray:
+        """(classes,), nan where a class was not scored."""
+        return f1_by_class(self.truth, self.logits.argmax(1), len(CLASSES))[2]
+
+    def by_source(self) -> dict[str, dict[str, float]]:
+        right = self.logits.argmax(1) == self.truth
+        return {
+            str(name): {
+                "n": int((self.source == name).sum()),
+                "accuracy": round(float(right[self.source == name].mean()), 4),
+            }
+            for name in np.unique(self.source)
+        }
+
+
+def choose(
+    data: Dataset, decays: Sequence[float], accuracy: float, say: Callable[[str], None]
+) -> tuple[float, dict[str, Any]]:
+    """The decay with the best score, and everything that was measured on the way.
+
+    A class's score is its F1 over left-out sources, or over left-out
+    patients, or the mean of both where both were measured; the score of a
+    decay is the mean over the classes. Temperature and thresholds come from
+    the left-out sources only.
+    """
+    by_source, by_patient = source_folds(data), patient_folds(data)
+    measured: dict[str, Any] = {}
+    best: tuple[float, float, Predictions] | None = None
+    for decay in decays:
+        sources = data.held_out(by_source, decay)
+        if not len(sources.truth):
+            raise ConfigError("no source can be held out: the manifest needs at least two data sets for a class.")
+        patients = {name: data.held_out(folds, decay).f1() for name, folds in by_patient.items()}
+        f1 = np.stack([sources.f1(), *(_only(one, relevant(data, name)) for name, one in patients.items())])
+        score = float(np.nanmean(np.nanmean(f1[:, ~np.isnan(f1).all(0)], axis=0)))
+        say(f"decay {decay}: score {score:.4f}")
+        measured[str(decay)] = {
+            "score": round(score, 4),
+            "f1_left_out_sources": _named(sources.f1()),
+            "f1_left_out_patients": {name: _named(one) for name, one in patients.items()},
+            "by_source": sources.by_source(),
+        }
+        if best is None or score > best[0]:
+            best = (score, decay, sources)
+    assert best is not None
+    calibration = calibrate(best[2].logits, best[2].truth, accuracy)
+    say(f"temperature {calibration.temperature:.3f}, thresholds {calibration.thresholds}")
+    return best[1], {"chosen_decay": best[1], "decays": measured, "calibration": asdict(calibration)}
+
+
+def source_folds(data: Dataset) -> list[np.ndarray]:
+    """One fold a source that is large enough."""
+    names, counts = np.unique(data.sources, return_counts=True)
+    return [data.sources == name for name, count in zip(names, counts) if count >= SMALLEST_FOLD]
+
+
+def patient_folds(data: Dataset) -> dict[str, list[np.ndarray]]:
+    """Folds of patients for the sources that have something `relevant`."""
+    groups = group_of(data.frame)
+    folds = {}
+    for name in np.unique(data.sources):
+        if relevant(data, name):
+            inside = data.sources == name
+            patients = np.random.default_rng(0).permutation(np.unique(groups[inside]))
+            folds[str(name)] = [
+                inside & np.isin(groups, patients[start::PATIENT_FOLDS]) for start in range(PATIENT_FOLDS)
+            ]
+    return folds
+
+
+def relevant(data: Dataset, source: str) -> list[str]:
+    """Classes that only this source has enough of, and both chests where it has enough of both."""
+    inside = data.sources == source
+    enough = [one for one in CLASSES if (data.labels[inside] == one).sum() >= LEAST_KEPT]
+    alone = [one for one in enough if (data.labels[~inside] == one).sum() < LEAST_KEPT]
+    return alone + (list(AUGMENTED) if set(AUGMENTED) <= set(enough) else [])
+
+
+def _only(f1: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    return np.where(np.isin(CLASSES, list(classes)), f1, np.nan)
+
+
+def _named(f1: np.ndarray) -> dict[str, float]:
+    return {name: round(float(one), 4) for name, one in zip(CLASSES, f1) if not np.isnan(one)}
