@@ -7,7 +7,7 @@ import os
 import time
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Task
 from celery.exceptions import Reject
@@ -18,6 +18,9 @@ from worker.contract import CLASSIFY_TASK, read_message
 from worker.errors import ArchiveUnavailable, ConfigError, RouterError
 from worker.judge import Judge
 from worker.settings import get_settings
+
+if TYPE_CHECKING:
+    from worker.classifier import Classifier
 
 log = logging.getLogger(__name__)
 
@@ -64,14 +67,22 @@ def _import_early(**_: Any) -> None:
 
 
 @cache
-def _judge(worker: str) -> tuple[str, Judge]:
-    """(archive identifier, judge) of this process; made with its first message, after the fork."""
-    from worker.archive import Archive
+def _classifier() -> Classifier:
+    """The model of this process; made with its first message, after the fork."""
     from worker.classifier import PACKAGED_MODEL, Classifier
+
+    settings = get_settings()
+    return Classifier(settings.model or PACKAGED_MODEL, settings.device, plan.threads)
+
+
+@cache
+def _judge(worker: str) -> tuple[str, Judge]:
+    """(archive identifier, judge) of this process; made anew after Orthanc was away."""
+    from worker.archive import Archive
     from worker.ledger import Ledger
 
     settings = get_settings()
-    classifier = Classifier(settings.model or PACKAGED_MODEL, settings.device, plan.threads)
+    classifier = _classifier()
     archive = Archive(settings)
     identifier = archive.identifier()
     judge = Judge(
@@ -105,7 +116,7 @@ def classify(self: Task, message: dict[str, Any]) -> None:
         judge.judge(ids, force)
     except (RouterError, ValueError) as error:
         log.error("putting a chunk back: %s", error)
-        if isinstance(error, ArchiveUnavailable):
+        if isinstance(error, (ArchiveUnavailable, ConfigError)):
             _judge.cache_clear()  # another Orthanc may answer next time
         _pauses.wait()
         raise Reject(error, requeue=True) from error
