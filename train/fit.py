@@ -93,7 +93,11 @@ def fit(recipe: Recipe, manifest: Path, weights: Path | None, out: Path, say: Ca
         "state": model.state_dict(),
         "recipe": {**asdict(recipe), "decay": [decay]},
         "calibration": validation["calibration"],
-        "training_data": describe(frame, manifest),
+        "training_data": {
+            **describe(frame, manifest),
+            "backbones": list(recipe.backbones),
+            "accuracy": recipe.accuracy,
+        },
     }
     (out / "validation.json").write_text(json.dumps(validation, indent=1), encoding="utf-8")
     torch.save(checkpoint, out / "checkpoint.pt")
