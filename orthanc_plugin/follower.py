@@ -19,7 +19,9 @@ PAGE = 500
 """Entries of the change log (or of the archive) read at once."""
 
 COALESCE_SECONDS = 0.1
-"""Least pause between two rounds: under load, chunks fill while it lasts."""
+"""Least pause between two rounds: chunks fill while it lasts."""
+BUSY_SECONDS = 1.0
+"""The same after a round that found a full chunk: the workers have enough to do, and reading on would slow ingest."""
 
 LONGEST_PAUSE_SECONDS = 30.0
 HOUSEKEEPING_SECONDS = 5.0
@@ -39,6 +41,7 @@ class Follower(threading.Thread):
         self._stopping = threading.Event()
         self._trouble = ""
         self._housekept = 0.0
+        self._busy = False
         self._idle_low_mark: int | None = None
         self.published = 0
 
@@ -73,7 +76,7 @@ class Follower(threading.Thread):
                 self._stopping.wait(pause)
             else:
                 self._event.wait(pause)
-                self._stopping.wait(COALESCE_SECONDS)
+                self._stopping.wait(BUSY_SECONDS if self._busy else COALESCE_SECONDS)
         self._broker.close()
 
     def _say_trouble(self, text: str) -> None:
@@ -117,6 +120,7 @@ class Follower(threading.Thread):
         while not done and not self._stopping.is_set():
             page = self._archive.new_instances(max(0, position.cursor - overlap), overlap + PAGE)
             fresh = [(number, one) for number, one in page.changes if number not in position.seen]
+            self._busy = len(fresh) >= self._settings.chunk_size
             self._publish(self._worth_judging(fresh, position.replay))
             cursor = max(position.cursor, page.last)
             numbers = [number for number, _ in fresh]

@@ -145,6 +145,18 @@ def test_up_says_where_it_is_and_ctrl_c_stops_it_within_10_seconds(tmp_path: Pat
     assert not children(data)
 
 
+def test_two_stacks_beside_each_other_keep_apart(own_site: object) -> None:
+    one: Running = own_site(workers=0, start=False)  # type: ignore[operator]
+    other: Running = own_site(workers=0, start=False, data=one.stack.layout.data.with_name("other"))  # type: ignore[operator]
+    one.stack.start()
+    other.stack.start()
+    [leg] = one.upload(fresh(LEG))
+    assert leg in one.archive.describe([leg])
+    assert other.archive.describe([leg]) == {}
+    eventually(lambda: one.ledger.queue_lengths()["classify"] == 1)
+    assert other.ledger.queue_lengths()["classify"] == 0
+
+
 def test_nothing_survives_when_up_is_killed(tmp_path: Path) -> None:
     data = tmp_path / "data"
     process = subprocess.Popen(

@@ -12,10 +12,14 @@ from pathlib import Path
 
 from worker.errors import ConfigError
 
+_given: set[int] = set()
+
 
 def free_port(preferred: int = 0) -> int:
-    """The preferred TCP port of the loopback interface if it is free, else any that is."""
-    for port in (preferred, 0):
+    """The preferred TCP port of the loopback interface if it is free, else any that is; never the same twice."""
+    for port in (preferred, *[0] * 20):
+        if port in _given:
+            continue
         with socket.socket() as probe:
             try:
                 # Without SO_REUSEADDR a port in TIME_WAIT counts as taken; servers set it too.
@@ -23,7 +27,10 @@ def free_port(preferred: int = 0) -> int:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return int(probe.getsockname()[1])
+            found = int(probe.getsockname()[1])
+        if found not in _given:
+            _given.add(found)
+            return found
     raise ConfigError("no free TCP port on 127.0.0.1.")
 
 

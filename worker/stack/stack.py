@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -108,7 +107,8 @@ class Stack:
         arguments = [word for key, value in options.items() for word in (f"--{key}", value)]
         program = self._redis_program
         self.redis = self._child("Redis", [*program.command, *arguments], program.env)
-        self.redis.wait_until(lambda: _answers(self.redis_port, b"PING\r\n", b"+PONG"), 20)
+        # Its own words, not an answer at its port: that could be another Redis.
+        self._wait_for(self.redis, "Ready to accept connections", 20)
         self._say(f"Redis    {self.redis_url}")
 
     def start_orthanc(self) -> None:
@@ -118,8 +118,7 @@ class Stack:
         path = self.layout.data / "orthanc.json"
         path.write_text(json.dumps(self._configuration(program), indent=2), encoding="utf-8")
         self.orthanc = self._child("Orthanc", [*program.command, str(path)], program.env)
-        request = b"GET /system HTTP/1.0\r\n\r\n"
-        self.orthanc.wait_until(lambda: _answers(self.http_port, request, b"200 OK"), 60)
+        self._wait_for(self.orthanc, "Orthanc has started", 60)
         self._say(f"Orthanc  {self.url}  (DICOM port {self.dicom_port})")
 
     def launch_worker(self) -> str:
@@ -133,9 +132,12 @@ class Stack:
         return name
 
     def wait_for_worker(self, name: str) -> None:
-        worker = self.workers[name]
-        worker.wait_until(lambda: "worker is ready" in worker.output(), 120)
-        self._say(f"Worker   {name}  (log {worker.log})")
+        self._wait_for(self.workers[name], "worker is ready", 120)
+        self._say(f"Worker   {name}  (log {self.workers[name].log})")
+
+    @staticmethod
+    def _wait_for(child: Child, words: str, seconds: float) -> None:
+        child.wait_until(lambda: words in child.output(), seconds)
 
     def stop(self) -> None:
         """Stop everything, in reverse order, within 10 seconds."""
@@ -203,12 +205,3 @@ class Stack:
             configuration["Python"] = {"AllowThreads": True}
             configuration["BodyPartRouter"] = {"RedisUrl": self.redis_url, **self.layout.plugin}
         return {**configuration, **self.layout.orthanc}
-
-
-def _answers(port: int, request: bytes, expected: bytes) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
-            connection.sendall(request)
-            return expected in connection.recv(4096)
-    except OSError:
-        return False
