@@ -24,6 +24,8 @@ BUSY_SECONDS = 1.0
 """The same after a round that found a full chunk: the workers have enough to do, and reading on would slow ingest."""
 
 LONGEST_PAUSE_SECONDS = 30.0
+LOW_MARK_PAGE = 32
+"""Changes looked at in one step of the low mark: while it waits for the workers, that is all it costs."""
 HOUSEKEEPING_SECONDS = 5.0
 """How often the low mark and the walk through the archive are looked after."""
 
@@ -59,7 +61,6 @@ class Follower(threading.Thread):
         while not self._stopping.is_set():
             self._event.clear()
             try:
-                self._first_start()
                 self._follow()
                 self._housekeep()
             except BrokerDown as error:
@@ -99,11 +100,11 @@ class Follower(threading.Thread):
 
     def _position(self) -> Position:
         """Where to go on: the cursor, or the low mark where Redis has forgotten the cursor."""
+        start = self._first_start()
         position = self._broker.position()
         last = self._archive.last_change()
         if position is not None and position.cursor <= last:
             return position
-        start = self._first_start()
         why = "Redis has no cursor" if position is None else "the change log ends before the cursor"
         cursor = min(start.low_mark, last)
         self._log(f"body-part router: {why}; starting from change {cursor} of {last}")
@@ -162,7 +163,7 @@ class Follower(threading.Thread):
         position = self._broker.position()
         mark = start.low_mark
         while position is not None and mark < position.cursor and not self._stopping.is_set():
-            page = self._archive.new_instances(mark, PAGE)
+            page = self._archive.new_instances(mark, LOW_MARK_PAGE)
             page_changes = [(n, one) for n, one in page.changes if n <= position.cursor]
             ids = self._archive.to_judge([one for _, one in page_changes], self._settings.modalities)
             waiting = set(self._archive.unjudged(ids))

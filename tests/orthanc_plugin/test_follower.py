@@ -80,7 +80,6 @@ class Site:
 
     def round(self) -> None:
         """One round of the follower, in this thread."""
-        self.follower._first_start()
         self.follower._follow()
 
     def messages(self) -> list[list[str]]:
