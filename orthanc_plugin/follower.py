@@ -21,7 +21,9 @@ PAGE = 500
 COALESCE_SECONDS = 0.1
 """Least pause between two rounds: chunks fill while it lasts."""
 BUSY_SECONDS = 1.0
-"""The same after a round that found a full chunk: the workers have enough to do, and reading on would slow ingest."""
+"""The same after a round that found BUSY or more: the workers have enough to do, and reading on would slow ingest."""
+BUSY = 4
+"""New instances in a round; in rounds of 0.1 s, 40 a second."""
 
 LONGEST_PAUSE_SECONDS = 30.0
 LOW_MARK_PAGE = 32
@@ -121,7 +123,7 @@ class Follower(threading.Thread):
         while not done and not self._stopping.is_set():
             page = self._archive.new_instances(max(0, position.cursor - overlap), overlap + PAGE)
             fresh = [(number, one) for number, one in page.changes if number not in position.seen]
-            self._busy = len(fresh) >= self._settings.chunk_size
+            self._busy = len(fresh) >= BUSY
             self._publish(self._worth_judging(fresh, position.replay))
             cursor = max(position.cursor, page.last)
             numbers = [number for number, _ in fresh]
