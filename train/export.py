@@ -57,6 +57,7 @@ def export(checkpoint: Path, target: Path, metrics: dict[str, Any], images: list
         verbose=False,
     )
     written = onnx.load(target)
+    _forget_traces(written)
     _store_as_half(written)
     onnx.helper.set_model_props(written, _properties(saved, metrics))
     onnx.save(written, target)
@@ -72,6 +73,13 @@ def set_metrics(path: Path, metrics: dict[str, Any]) -> None:
     onnx.helper.set_model_props(model, {**properties, "metrics": json.dumps(metrics)})
     onnx.save(model, path)
     read_card({one.key: one.value for one in model.metadata_props}, path)
+
+
+def _forget_traces(model: Any) -> None:
+    """Take out what the exporter notes of this machine: the source line, with its path, behind each node."""
+    for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer, *model.functions):
+        del part.metadata_props[:]
+        part.doc_string = ""
 
 
 def _store_as_half(model: Any) -> None:

@@ -39,6 +39,12 @@ def test_the_packaged_model_says_all_of_itself(classifier: Classifier) -> None:
     assert PACKAGED_MODEL.stat().st_size <= 20e6
 
 
+def test_the_packaged_model_tells_nothing_of_the_machine_that_made_it() -> None:
+    graph = onnx.load(PACKAGED_MODEL).graph
+    assert not any(one.doc_string or one.metadata_props for one in (graph, *graph.node, *graph.value_info))
+    assert b"/train/backbones.py" not in PACKAGED_MODEL.read_bytes()
+
+
 @pytest.mark.parametrize("encoding", ["UNCR", "UNCI", "J2KR", "J2KI"])
 @pytest.mark.parametrize(("scan", "body_part"), [("RG1", "adult_chest"), ("RG3", "other")])
 def test_the_likeliest_class_of_two_real_scans_in_every_encoding(
