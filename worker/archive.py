@@ -29,8 +29,8 @@ Level = Literal["instance", "series", "study"]
 PLURALS: dict[Level, str] = {"instance": "instances", "series": "series", "study": "studies"}
 PAGE = 500
 
-LOST_FILE_CODES = frozenset({12, 15, 17, 18, 24})
-"""Orthanc's error codes for a stored file that is missing or damaged (OrthancEnumerations.h)."""
+LOST_FILE_CODES = frozenset({13, 15, 20, 2006})
+"""Orthanc's error codes for a stored file that is missing (13, 2006), of another format (15) or damaged (20)."""
 
 
 @dataclass(frozen=True)

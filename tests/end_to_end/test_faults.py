@@ -184,3 +184,19 @@ def test_a_wrong_setting_is_told_and_orthanc_serves_without_the_router(own_site:
     assert "BodyPartRouter.ChunkSize is 'many': it must be a whole number" in log_of_orthanc(site)
     assert site.upload(*legs(1))
     assert site.archive.plugin_status() is None
+
+
+def test_a_file_that_orthanc_has_lost_fails_alone(own_site: Site) -> None:
+    site = own_site(workers=0)
+    ids = site.upload(*legs(3))
+    eventually(lambda: site.ledger.queue_lengths()["classify"])
+    site.stack.stop_orthanc()  # it would answer from its cache
+    storage = site.stack.layout.data / "orthanc"
+    lost = [
+        path for path in storage.rglob("*") if path.is_file() and path.stat().st_size > 100_000 and len(path.name) == 36
+    ]
+    lost[0].unlink()
+    site.stack.start_orthanc()
+    site.stack.wait_for_worker(site.stack.launch_worker())
+    outcomes = sorted(one["outcome"] for one in site.verdicts(ids).values())
+    assert outcomes == ["failed", "judged", "judged"]
