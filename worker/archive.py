@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from worker.contract import (
     BODY_PART_KEY,
-    BODY_PART_NAME,
     VERDICT_KEY,
     VERDICT_NAME,
     dump_verdict,
@@ -257,6 +256,3 @@ def _error_code(response: httpx.Response) -> int | None:
         return int(response.json()["OrthancStatus"])
     except (ValueError, KeyError, TypeError):
         return None
-
-
-__all__ = ["BODY_PART_NAME", "Archive", "Level", "Stored"]
