@@ -10,9 +10,9 @@ from worker.contract import (
     BACKFILL_QUEUE,
     CLASSIFY_QUEUE,
     CLASSIFY_TASK,
-    UNACKED_KEY,
     broker_transport_options,
     make_message,
+    queue_lengths,
     redis_key,
 )
 
@@ -105,13 +105,7 @@ class Broker:
 
     def queue_lengths(self) -> dict[str, int]:
         """Messages waiting in each queue, and those that workers hold (`unacked`)."""
-
-        def read(redis: Any) -> dict[str, int]:
-            pipe = redis.pipeline()
-            pipe.llen(CLASSIFY_QUEUE).llen(BACKFILL_QUEUE).hlen(UNACKED_KEY)
-            return dict(zip((CLASSIFY_QUEUE, BACKFILL_QUEUE, "unacked"), pipe.execute()))
-
-        return self._ask(read)
+        return self._ask(queue_lengths)
 
     def walk_offset(self) -> int:
         """How far the current pass through the archive has come; 0 where unknown."""

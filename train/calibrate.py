@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from train.manifest import CLASSES
+from worker.classifier import softmax
 
 FEWEST = 100
 """Least number of out-of-source predictions of a class from which a threshold is taken."""
@@ -25,13 +26,6 @@ class Calibration:
     thresholds: dict[str, float]
     unsupported: list[str]
     accuracy: float
-
-
-def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """(n, classes) -> (n, classes) float64."""
-    scaled = np.asarray(logits, np.float64) / temperature
-    exponents = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return exponents / exponents.sum(axis=1, keepdims=True)
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> float:

@@ -19,7 +19,7 @@ BATCH = 16
 
 
 def evaluate(model: Path, manifest: Path, split: str, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Judge every image of a split and write metrics.json and confusion.csv into `out`.
+    """Judge every image of a split and write metrics.json and metrics.md into `out`.
 
     The images take the worker's way: its decoder, preparation and model
     file. Rows with a partial label are left out.

@@ -123,6 +123,13 @@ def read_card(properties: dict[str, str], path: Path) -> ModelCard:
     return card
 
 
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """(n, classes) -> (n, classes) float64."""
+    scaled = np.asarray(logits, np.float64) / temperature
+    exponents = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return exponents / exponents.sum(axis=1, keepdims=True)
+
+
 class Classifier:
     """A model in memory. Make it after a fork, never before.
 
@@ -158,9 +165,7 @@ class Classifier:
 
     def probabilities(self, batch: np.ndarray) -> np.ndarray:
         """(n, 1, size, size) float32 -> (n, classes) float64 calibrated probabilities."""
-        scaled = self.logits(batch) / self.card.temperature
-        exponents = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        return exponents / exponents.sum(axis=1, keepdims=True)
+        return softmax(self.logits(batch), self.card.temperature)
 
 
 def _open_session(path: Path, device: str, threads: int) -> tuple[onnxruntime.InferenceSession, str]:

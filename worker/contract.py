@@ -70,6 +70,12 @@ def redis_key(archive: str, *parts: str) -> str:
     return ":".join(("dicom-router", archive, *parts))
 
 
+def queue_lengths(redis: Any) -> dict[str, int]:
+    """Messages waiting in each queue, and those that workers hold (`unacked`); `redis` is a client."""
+    pipe = redis.pipeline().llen(CLASSIFY_QUEUE).llen(BACKFILL_QUEUE).hlen(UNACKED_KEY)
+    return dict(zip((CLASSIFY_QUEUE, BACKFILL_QUEUE, "unacked"), pipe.execute()))
+
+
 # --- broker ----------------------------------------------------------------
 
 TIME_LIMIT_SECONDS = 240

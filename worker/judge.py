@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,8 +17,6 @@ from worker.ledger import CRASHES_ALLOWED, Ledger
 from worker.pixels import decode_dicom
 from worker.record import Recorder
 from worker.verdict import Verdict, decide, fail
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -113,11 +110,6 @@ class Judge:
             prepared = self._classifier.prepare(radiograph.pixels)
         except BadInput as error:
             return error
-        except RouterError:
-            raise
-        except Exception as error:  # a decoder's surprise must not cost the neighbours their verdict
-            log.exception("instance %s could not be decoded", instance)
-            return BadInput(f"{type(error).__name__} while decoding; please report it with the file's transfer syntax.")
         took = {"fetch": fetched - start, "decode": time.perf_counter() - fetched}
         return _Prepared(prepared, radiograph.body_part_examined, {step: round(s * 1000) for step, s in took.items()})
 

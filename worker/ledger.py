@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from worker.contract import BACKFILL_QUEUE, CLASSIFY_QUEUE, UNACKED_KEY, redis_key
+from worker.contract import queue_lengths, redis_key
 from worker.errors import BrokerUnavailable
 
 CRASHES_ALLOWED = 2
@@ -111,8 +111,7 @@ class Ledger:
     def queue_lengths(self) -> dict[str, int]:
         """Messages waiting, and those in workers' hands (`unacked`)."""
         with self._redis() as redis:
-            pipe = redis.pipeline().llen(CLASSIFY_QUEUE).llen(BACKFILL_QUEUE).hlen(UNACKED_KEY)
-            return dict(zip((CLASSIFY_QUEUE, BACKFILL_QUEUE, "unacked"), pipe.execute()))
+            return queue_lengths(redis)
 
     def eviction_policy(self) -> str:
         """Redis's maxmemory-policy, "" where it does not tell."""

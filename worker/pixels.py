@@ -12,7 +12,8 @@ import io
 import logging
 import warnings
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -75,6 +76,19 @@ class Radiograph:
     body_part_examined: str = ""
 
 
+@contextmanager
+def _only_bad_input() -> Iterator[None]:
+    """Whatever else a decoder raises is the file's fault too; its words may quote the header and are left out."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except Exception as error:
+        raise BadInput(
+            f"{type(error).__name__} while decoding; please report it with the file's transfer syntax."
+        ) from error
+
+
 def read_file(path: Path, modalities: Collection[str] = XRAY_MODALITIES) -> Radiograph:
     """Read a DICOM, PNG or JPEG file. Raises BadInput, see `decode_dicom`."""
     try:
@@ -82,7 +96,8 @@ def read_file(path: Path, modalities: Collection[str] = XRAY_MODALITIES) -> Radi
     except OSError as error:
         raise NotDicom(f"{path}: cannot be read ({error.strerror}); check the path and its permissions.") from error
     if data.startswith((b"\x89PNG", b"\xff\xd8\xff")):
-        return _decode_picture(data)
+        with _only_bad_input():
+            return _decode_picture(data)
     return decode_dicom(data, modalities)
 
 
@@ -93,8 +108,14 @@ def decode_dicom(data: bytes, modalities: Collection[str] = XRAY_MODALITIES) -> 
     modalities: values of (0008,0060) Modality that count as X-ray.
 
     Raises NotDicom, NotAnXRay, NoPixels, ImageTooLarge,
-    UnsupportedTransferSyntax or CorruptPixels.
+    UnsupportedTransferSyntax, CorruptPixels, or BadInput itself where a
+    decoder surprises; nothing else.
     """
+    with _only_bad_input():
+        return _decode_dicom(data, modalities)
+
+
+def _decode_dicom(data: bytes, modalities: Collection[str]) -> Radiograph:
     dataset = _parse(data)
     modality = _modality(dataset)
     if modality not in modalities:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from train.calibrate import FEWEST, calibrate, fit_temperature, least_threshold, softmax
+from train.calibrate import FEWEST, calibrate, fit_temperature, least_threshold
 from train.manifest import CLASSES
+from worker.classifier import softmax
 
 
 def test_the_temperature_undoes_overconfidence() -> None:

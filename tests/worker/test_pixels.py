@@ -217,6 +217,15 @@ def test_no_error_text_quotes_a_patient(caplog: pytest.LogCaptureFixture, recwar
     assert "SECRET" not in said
 
 
+def test_a_decoders_surprise_is_bad_input_without_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def surprise(_: object) -> np.ndarray:
+        raise ValueError("SECRET^NAME")
+
+    monkeypatch.setattr(pixels, "_render", surprise)
+    with pytest.raises(BadInput, match="^ValueError while decoding"):
+        decode_dicom(to_bytes(read(LEG)))
+
+
 def test_every_shared_dicom_file_is_judged_or_refused_as_its_manifest_says(shared: Path) -> None:
     x_rays = {
         path.name for path in (shared / "data/dicom").glob("*.dcm") if path.name.startswith(("cr-", "der-cr", "dx-"))

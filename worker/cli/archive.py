@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,10 +116,9 @@ def remove(dry_run: bool) -> None:
     archive = _archive()
     recorder = Recorder(archive, _ledger(archive), get_settings().label_prefix)
     judged = [one.id for one in archive.with_verdict()]
-    studies: dict[str, int] = defaultdict(int)
+    studies: set[str] = set()
     for start in range(0, len(judged), 200):
-        for one in archive.describe(judged[start : start + 200]).values():
-            studies[one.study] += 1
+        studies.update(one.study for one in archive.describe(judged[start : start + 200]).values())
     count = 0
     with progress(studies, len(studies), "removing") as each:
         for study in each():
@@ -178,4 +176,4 @@ def _workers() -> list[str]:
     from worker.app import app
 
     replies = app.control.ping(timeout=1.0)
-    return sorted(Counter(name for reply in replies for name in reply))
+    return sorted({name for reply in replies for name in reply})

@@ -61,8 +61,6 @@ def _judge(files: list[Path], classifier: Classifier, modalities: tuple[str, ...
             return classifier.prepare(radiograph.pixels), radiograph.body_part_examined
         except BadInput as error:
             return error
-        except Exception as error:  # a decoder's surprise must not end the run
-            return BadInput(f"{type(error).__name__} while decoding; please report it with the file's transfer syntax.")
 
     with ThreadPoolExecutor(usable_cores()) as pool:
         for start in range(0, len(files), BATCH):

@@ -115,10 +115,10 @@ def _orthanc(settings: Settings) -> Iterator[Check]:
         )
     else:
         yield Check("metadata", "ok", "the names are registered")
-    yield _plugin(archive.plugin_status(), archive.identifier(), settings)
+    yield _plugin(archive.plugin_status(), settings)
 
 
-def _plugin(status: dict[str, Any] | None, identifier: str, settings: Settings) -> Check:
+def _plugin(status: dict[str, Any] | None, settings: Settings) -> Check:
     if status is None:
         return Check("plugin", "fail", "this Orthanc runs without it", "name body_part_router.py as PythonScript")
     if not status["following"]:
