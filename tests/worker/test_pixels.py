@@ -222,7 +222,7 @@ def test_a_decoders_surprise_is_bad_input_without_its_words(monkeypatch: pytest.
         raise ValueError("SECRET^NAME")
 
     monkeypatch.setattr(pixels, "_render", surprise)
-    with pytest.raises(BadInput, match="^ValueError while decoding"):
+    with pytest.raises(BadInput, match=r"^ValueError while decoding"):
         decode_dicom(to_bytes(read(LEG)))
 
 
