@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from train.backbones import MEAN, STD, Probe
+from train.backbones import MEAN, STD
+from train.checkpoint import Checkpoint, load
 from train.manifest import CLASSES
 from train.terms import TERMS
 from worker import __version__
@@ -38,12 +39,9 @@ def export(checkpoint: Path, target: Path, metrics: dict[str, Any], images: list
     import onnx
     import torch
 
-    saved = torch.load(checkpoint, weights_only=True)
-    recipe = saved["recipe"]
-    model = Probe(recipe["backbones"], None, len(CLASSES))
-    model.load_state_dict(saved["state"])
-    model.eval()
-    example = torch.zeros(2, 1, recipe["size"], recipe["size"])
+    saved = load(checkpoint)
+    model, size = saved.model, saved.recipe["size"]
+    example = torch.zeros(2, 1, size, size)
     target.parent.mkdir(parents=True, exist_ok=True)
     torch.onnx.export(
         model,
@@ -101,13 +99,13 @@ def _store_as_half(model: Any) -> None:
     model.graph.node.extend(nodes)
 
 
-def _properties(saved: dict[str, Any], metrics: dict[str, Any]) -> dict[str, str]:
-    recipe, calibration = saved["recipe"], saved["calibration"]
+def _properties(saved: Checkpoint, metrics: dict[str, Any]) -> dict[str, str]:
+    recipe, calibration = saved.recipe, saved.calibration
     values: dict[str, Any] = {
         "classes": [{"name": name, **TERMS[name]} for name in CLASSES],
         "input": {"size": recipe["size"], "channels": 1, "mean": MEAN, "std": STD, "preparation": PREPARATION},
         "calibration": calibration,
-        "training_data": saved["training_data"],
+        "training_data": saved.training_data,
         "metrics": metrics,
     }
     return {

@@ -8,11 +8,12 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from train.backbones import Probe
+from train.checkpoint import Checkpoint, save
 from train.manifest import CLASSES, load_images, read_manifest
 from train.probe import extract
 from train.validate import Dataset, choose
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 class Recipe:
     """How a model is made.
 
-    backbones: names of the networks whose features are joined. size: side of
-    the input in pixels. views: augmented variants of each image beside the
+    method: `probe`, a linear layer on frozen networks. backbones: names of
+    the networks whose features are joined. size: side of the input in pixels. views: augmented variants of each image beside the
     plain one. augmented_share: weight of the loss on them. decay: L2 penalties
     of the linear layer to choose from. source_power: 0 counts every source of
     a class the same, 1 every image. accuracy: wanted among the answered
@@ -35,6 +36,7 @@ class Recipe:
     """
 
     name: str
+    method: Literal["probe"]
     backbones: tuple[str, ...]
     size: int
     views: int
@@ -89,18 +91,10 @@ def fit(recipe: Recipe, manifest: Path, weights: Path | None, out: Path, say: Ca
     layer, bias = data.fit_layer(np.ones(len(frame), bool), decay)
     model.classifier.weight.data = torch.from_numpy(layer)
     model.classifier.bias.data = torch.from_numpy(bias)
-    checkpoint = {
-        "state": model.state_dict(),
-        "recipe": {**asdict(recipe), "decay": [decay]},
-        "calibration": validation["calibration"],
-        "training_data": {
-            **describe(frame, manifest),
-            "backbones": list(recipe.backbones),
-            "accuracy": recipe.accuracy,
-        },
-    }
+    training_data = {**describe(frame, manifest), "backbones": list(recipe.backbones), "accuracy": recipe.accuracy}
     (out / "validation.json").write_text(json.dumps(validation, indent=1), encoding="utf-8")
-    torch.save(checkpoint, out / "checkpoint.pt")
+    settings = {**asdict(recipe), "decay": [decay]}
+    save(Checkpoint(model, settings, validation["calibration"], training_data), out / "checkpoint.pt")
     return out / "checkpoint.pt"
 
 

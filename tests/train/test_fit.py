@@ -22,6 +22,7 @@ from worker.errors import ConfigError
 from worker.pixels import decode_dicom
 
 RECIPE = """
+method = "probe"
 backbones = ["mobilenetv2", "mobilenetv1"]
 size = 64
 views = 1

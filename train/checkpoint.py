@@ -1,0 +1,58 @@
+"""What `fit` writes and `export` reads: weights, and everything that the model file will say of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from train.manifest import CLASSES
+from worker.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network.
+
+    model: from (n, 1, size, size) float32, normalised, to (n, classes) logits.
+    recipe: its settings, with `name`, `method` and `size`. calibration:
+    fields of train.calibrate.Calibration. training_data: as the model file
+    carries it.
+    """
+
+    model: torch.nn.Module
+    recipe: dict[str, Any]
+    calibration: dict[str, Any]
+    training_data: dict[str, Any]
+
+
+def save(checkpoint: Checkpoint, path: Path) -> None:
+    """Write it whole or not at all."""
+    import torch
+
+    part = path.with_suffix(".part")
+    values = {name: getattr(checkpoint, name) for name in ("recipe", "calibration", "training_data")}
+    torch.save({"state": checkpoint.model.state_dict(), **values}, part)
+    part.replace(path)
+
+
+def load(path: Path) -> Checkpoint:
+    """The network in evaluation mode, with all that was saved beside it. Raises ConfigError."""
+    import torch
+
+    saved = torch.load(path, weights_only=True)
+    model = _network(saved["recipe"], path)
+    model.load_state_dict(saved.pop("state"))
+    return Checkpoint(model.eval(), **saved)
+
+
+def _network(recipe: dict[str, Any], path: Path) -> torch.nn.Module:
+    """The network that a recipe trains, with random weights."""
+    from train.backbones import Probe
+
+    if recipe["method"] == "probe":
+        return Probe(recipe["backbones"], None, len(CLASSES))
+    raise ConfigError(f"{path}: trained by the method {recipe['method']!r}, which this version does not know.")

@@ -1,0 +1,21 @@
+"""The command `dicom-router-train`. Every command keeps its heavy imports to itself."""
+
+from __future__ import annotations
+
+import click
+
+from train.cli.evaluate import evaluate
+from train.cli.export import card, export
+from train.cli.fit import fit
+from worker import __version__
+from worker.cli import ErrorsInOneLine
+
+
+@click.group(cls=ErrorsInOneLine, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Train, measure and export models that tell body parts apart."""
+
+
+for _command in (fit, evaluate, export, card):
+    main.add_command(_command)

@@ -1,0 +1,43 @@
+"""`dicom-router-train export` and `card`: what becomes of a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from train.cli.options import manifest_option, model_option
+
+
+@click.command()
+@click.option("--checkpoint", required=True, type=click.Path(exists=True, path_type=Path), help="What fit wrote.")
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The .onnx to write.")
+@manifest_option
+def export(checkpoint: Path, out: Path, manifest: Path) -> None:
+    """Write the ONNX file and compare it with PyTorch on images of the manifest's split dev."""
+    from train.export import export as run
+    from train.manifest import load_images, read_manifest
+
+    validation = checkpoint.with_name("validation.json")
+    metrics: dict[str, Any] = json.loads(validation.read_text(encoding="utf-8")) if validation.is_file() else {}
+    frame = read_manifest(manifest, "dev")
+    images = load_images(list(frame["path"].sample(min(32, len(frame)), random_state=0)))
+    difference = run(checkpoint, out, {"validation": metrics.get("decays", {})}, images)
+    click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, largest difference to PyTorch {difference:.2g}")
+
+
+@click.command()
+@model_option
+@click.option(
+    "--metrics", required=True, type=click.Path(exists=True, path_type=Path), help="metrics.json of evaluate."
+)
+@click.option(
+    "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The MODEL_CARD.md to write."
+)
+def card(model: Path, metrics: Path, out: Path) -> None:
+    """Write the model card from a model file and its measured figures."""
+    from train.card import write_card
+
+    write_card(model, json.loads(metrics.read_text(encoding="utf-8")), out)
