@@ -28,9 +28,10 @@ class Recipe:
     """How a model is made.
 
     method: `probe`, a linear layer on frozen networks. backbones: names of
-    the networks whose features are joined. size: side of the input in pixels. views: augmented variants of each image beside the
-    plain one. augmented_share: weight of the loss on them. decay: L2 penalties
-    of the linear layer to choose from. source_power: 0 counts every source of
+    the networks whose features are joined. size: side of the input in pixels.
+    views: augmented variants of each image beside the plain one.
+    augmented_share: weight of the loss on them. decay: L2 penalties of the
+    linear layer to choose from. source_power: 0 counts every source of
     a class the same, 1 every image. accuracy: wanted among the answered
     images, for the thresholds.
     """
