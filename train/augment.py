@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from train.images import eight_bit
+
 
 def augment(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """One random variant of an image.
 
-    image: (rows, columns) uint8, bone bright. Returns the same kind; its shape differs.
+    image: (rows, columns) of any real dtype, bone bright. Returns uint8; its shape differs.
     """
-    image = _crop(image, random)
+    image = _crop(eight_bit(image), random)
     if random.random() < 0.4:
         image = _squash(image, random)
     if random.random() < 0.5:

@@ -14,7 +14,8 @@ import numpy as np
 
 from train.backbones import Probe
 from train.checkpoint import Checkpoint, save
-from train.manifest import CLASSES, load_images, read_manifest
+from train.dataset import DataOptions, Loaded, load
+from train.manifest import CLASSES, digest_of
 from train.probe import extract
 from train.validate import Dataset, choose
 from worker.errors import ConfigError
@@ -65,23 +66,32 @@ def read_recipe(name: str) -> Recipe:
         raise ConfigError(f"{path}: {error}.") from error
 
 
-def fit(recipe: Recipe, manifest: Path, weights: Path | None, out: Path, say: Callable[[str], None]) -> Path:
-    """Train by a recipe on the split `dev`; the checkpoint's path.
+def fit(
+    recipe: Recipe,
+    manifest: Path,
+    weights: Path | None,
+    out: Path,
+    say: Callable[[str], None],
+    options: DataOptions | None = None,
+) -> Path:
+    """Train by a recipe on all that is not in the split `test`; the checkpoint's path.
 
     weights: folder with the pretrained backbones; None for random ones.
     out: folder for the features, validation.json and checkpoint.pt.
 
-    The decay is chosen on dev (see train.validate); the split `test` is not read.
+    The decay is chosen on train and val together (see train.validate); of the
+    split `test` nothing is used but the check that it is apart.
     """
     import torch
 
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    frame = read_manifest(manifest, "dev")
+    loaded = load(manifest, out, say, options, recipe.size).only("dev", "train", "val")
+    frame = loaded.frame
     model = Probe(recipe.backbones, weights, len(CLASSES))
     features = np.concatenate(
         [
-            _features(name, recipe, frame, backbone, out, say)
+            _features(name, recipe, loaded, backbone, out, say)
             for name, backbone in zip(recipe.backbones, model.backbones)
         ],
         axis=2,
@@ -100,7 +110,7 @@ def fit(recipe: Recipe, manifest: Path, weights: Path | None, out: Path, say: Ca
 
 
 def describe(frame: pd.DataFrame, manifest: Path) -> dict[str, Any]:
-    """What a model was trained on: counts by class, sources, and a digest of the manifest."""
+    """What a model was trained on: counts by class, sources, and a digest of the manifest (of a folder: its rows)."""
     return {
         "images": len(frame),
         "by_class": {str(k): int(v) for k, v in frame["class"].value_counts().sort_index().items()},
@@ -108,29 +118,30 @@ def describe(frame: pd.DataFrame, manifest: Path) -> dict[str, Any]:
             str(name): {"images": len(rows), "licences": sorted(set(rows["licence"].fillna("not stated")))}
             for name, rows in frame.groupby("dataset")
         },
-        "manifest_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest(),
+        "manifest_sha256": (
+            hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else digest_of(frame)
+        ),
     }
 
 
 def _features(
-    name: str, recipe: Recipe, frame: pd.DataFrame, backbone: Any, out: Path, say: Callable[[str], None]
+    name: str, recipe: Recipe, loaded: Loaded, backbone: Any, out: Path, say: Callable[[str], None]
 ) -> np.ndarray:
     """One backbone's features of all views, from an earlier run with the same inputs where there is one."""
     key = hashlib.sha256(
-        json.dumps([name, recipe.size, recipe.views, recipe.seed, list(frame["file"])]).encode()
+        json.dumps([name, recipe.size, recipe.views, recipe.seed, list(loaded.frame["file"])]).encode()
     ).hexdigest()[:16]
     path = out / f"features-{key}.npy"
     if path.is_file():
         say(f"features: {path.name}, from an earlier run")
         return np.load(path)
-    say(f"features: {1 + recipe.views} views of {len(frame)} images at {recipe.size} px through {name}")
+    say(f"features: {1 + recipe.views} views of {len(loaded.images)} images at {recipe.size} px through {name}")
     from rich.progress import Progress
 
     with Progress() as bar:
-        task = bar.add_task("features", total=(1 + recipe.views) * len(frame))
-        images = load_images(list(frame["path"]))
+        task = bar.add_task("features", total=(1 + recipe.views) * len(loaded.images))
         features = extract(
-            backbone, images, recipe.size, recipe.views, recipe.seed, lambda n: bar.update(task, advance=n)
+            backbone, loaded.images, recipe.size, recipe.views, recipe.seed, lambda n: bar.update(task, advance=n)
         )
     np.save(path.with_suffix(".part.npy"), features)
     path.with_suffix(".part.npy").rename(path)

@@ -25,15 +25,7 @@ def prepare(pixels: np.ndarray, size: int) -> np.ndarray:
     Returns (size, size) float32 in 0..1; the padding is 0. An image of one
     value becomes all 0.
     """
-    import cv2
-
-    rows, columns = pixels.shape
-    scale = size / max(rows, columns)
-    target = (max(1, round(columns * scale)), max(1, round(rows * scale)))
-    if pixels.dtype not in (np.uint8, np.uint16, np.float32):
-        pixels = pixels.astype(np.float32)
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    small = cv2.resize(pixels, target, interpolation=interpolation).astype(np.float32)
+    small = resize(pixels, size).astype(np.float32)
     low, high = np.percentile(small, (LOW_PERCENTILE, HIGH_PERCENTILE))
     square = np.zeros((size, size), np.float32)
     if high > low:
@@ -41,3 +33,19 @@ def prepare(pixels: np.ndarray, size: int) -> np.ndarray:
         window = square[top : top + small.shape[0], left : left + small.shape[1]]
         np.clip((small - low) / (high - low), 0.0, 1.0, out=window)
     return square
+
+
+def resize(pixels: np.ndarray, size: int) -> np.ndarray:
+    """The first step alone: (rows, columns) whose longer side is `size`; uint8, uint16 or float32.
+
+    What it returns it returns unchanged when called again, so an image that
+    was kept at this size is prepared to the bit like the original.
+    """
+    import cv2
+
+    rows, columns = pixels.shape
+    scale = size / max(rows, columns)
+    target = (max(1, round(columns * scale)), max(1, round(rows * scale)))
+    if pixels.dtype not in (np.uint8, np.uint16, np.float32):
+        pixels = pixels.astype(np.float32)
+    return cv2.resize(pixels, target, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
