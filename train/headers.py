@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import secrets
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ TAGS = ["PatientID", "StudyInstanceUID", "PatientAge", "Modality"]
 
 OLDEST = 90
 """Years; above, an age itself can tell who it is (as in HIPAA's list of identifiers)."""
+MOST_STUDIES = 20
+"""Studies of one Patient ID, above which it may be a placeholder."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,16 @@ def age_in_years(text: str) -> float:
     if found is None:
         return float("nan")
     return min(OLDEST, round(int(found[1]) / {"Y": 1, "M": 12, "W": 52.18, "D": 365.25}[found[2]], 2))
+
+
+def salt_of(path: Path) -> bytes:
+    """The salt that an earlier run left in a file, or a new one, written there for its owner only."""
+    if path.is_file():
+        return bytes.fromhex(path.read_text(encoding="ascii").strip())
+    salt = secrets.token_bytes(32)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(salt.hex())
+    return salt
 
 
 class Pseudonyms:
@@ -80,6 +94,3 @@ class Pseudonyms:
             else self.of("patient", one.patient_id)
             for one in headers
         ]
-
-
-MOST_STUDIES = 20

@@ -51,6 +51,10 @@ class Known:
     broken: str = ""
 
 
+Job = tuple[str, str, int]
+"""A file, where its array goes, and the training size."""
+
+
 class Images(Sequence[np.ndarray]):
     """Decoded images, read when asked for: (rows, columns) uint8, uint16 or float32, bone bright."""
 
@@ -139,7 +143,8 @@ class ImageCache:
             for line in self._index.read_text(encoding="utf-8").splitlines():
                 try:
                     entry = json.loads(line)
-                    self._known[entry.pop("key")] = Known(**entry)
+                    key = entry.pop("key")
+                    self._known[key] = Known(**entry)
                 except (ValueError, KeyError, TypeError):  # cut short when a run was killed
                     continue
 
@@ -163,7 +168,7 @@ class ImageCache:
             say(f"decoding {len(jobs)} images; {len(paths) - len(jobs)} are known from an earlier run")
             with (
                 self._index.open("a", encoding="utf-8") as index,
-                progress(_decode_all(jobs, processes), len(jobs), "decoding") as each,
+                progress(decode_all(jobs, processes, decode_into), len(jobs), "decoding") as each,
             ):
                 for key, known in zip(keys_of_jobs, each()):
                     self._known[key] = known
@@ -226,7 +231,7 @@ def decoder_version() -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _decode(job: tuple[str, str, int]) -> Known:
+def decode_into(job: Job) -> Known:
     """Decode one file into the cache, in whatever process."""
     from train.duplicates import fingerprint
 
@@ -256,10 +261,10 @@ def _is_picture(path: str) -> bool:
     return Path(path).suffix.lower() in (".png", ".jpg", ".jpeg")
 
 
-def _decode_all(jobs: Sequence[tuple[str, str, int]], processes: int) -> Iterator[Known]:
+def decode_all(jobs: Sequence[Job], processes: int, decode: Callable[[Job], Known]) -> Iterator[Known]:
     """What is known of each job's file, in order; processes 0: in this one."""
     if processes < 1:
-        yield from map(_decode, jobs)
+        yield from map(decode, jobs)
         return
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
@@ -272,18 +277,18 @@ def _decode_all(jobs: Sequence[tuple[str, str, int]], processes: int) -> Iterato
             block = jobs[start : start + BLOCK]
             found: list[Known] = []
             try:
-                for known in pool.map(_decode, block, chunksize=4):
+                for known in pool.map(decode, block, chunksize=4):
                     found.append(known)
                     yield known
             except BrokenProcessPool:
                 pool.shutdown()
-                yield from _one_by_one(block[len(found) :])
+                yield from _one_by_one(block[len(found) :], decode)
                 pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_quiet)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _one_by_one(jobs: Sequence[tuple[str, str, int]]) -> Iterator[Known]:
+def _one_by_one(jobs: Sequence[Job], decode: Callable[[Job], Known]) -> Iterator[Known]:
     """After a crash: each file alone, so that only the culprit is blamed."""
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
@@ -292,7 +297,7 @@ def _one_by_one(jobs: Sequence[tuple[str, str, int]]) -> Iterator[Known]:
     pool = ProcessPoolExecutor(1, mp_context=context, initializer=_quiet)
     for job in jobs:
         try:
-            yield pool.submit(_decode, job).result()
+            yield pool.submit(decode, job).result()
         except BrokenProcessPool:
             error = CrashedProcess("decoding this file ended its process; look at the file by hand.")
             yield Known(broken=f"{error.kind}: {error}")

@@ -55,7 +55,7 @@ def read_manifest(
     else:
         frame, root = _read_table(path), path.parent
     for column in ("split", "dataset", "patient", "licence"):
-        frame[column] = frame[column].fillna("").astype(str) if column in frame.columns else ""
+        frame[column] = [_text(one) for one in frame[column]] if column in frame.columns else ""
     frame["age"] = [years(one) for one in frame["age"]] if "age" in frame.columns else np.nan
     if licences is not None:
         frame = with_licence(frame, licences, say)
@@ -99,8 +99,6 @@ def _read_table(path: Path) -> pd.DataFrame:
     if unknown:
         raise ConfigError(f"{path}: unknown class {unknown[0]!r}; known are {', '.join((*CLASSES, *PARTIAL))}.")
     frame["class"] = [known[one] for one in given]
-    if "patient" in frame.columns:
-        frame["patient"] = [_identifier(one) for one in frame["patient"]]
     frame["file"] = frame["file"].astype(str)
     twice = frame["file"][frame["file"].duplicated()]
     if len(twice):
@@ -108,8 +106,8 @@ def _read_table(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _identifier(value: object) -> str:
-    """A patient of a Parquet column of numbers, as a CSV would have it."""
+def _text(value: object) -> str:
+    """A cell as text; a column of numbers with gaps holds 7.0 where the table has 7."""
     if value is None or value != value:
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

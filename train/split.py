@@ -135,6 +135,15 @@ def divide(
     return split.astype(str)
 
 
+def read_shares(text: str) -> dict[str, float]:
+    """Shares of train, val and test, as in 0.70/0.15/0.15. Raises ConfigError."""
+    try:
+        train, val, test = (float(one) for one in text.split("/"))
+    except ValueError as error:
+        raise ConfigError(f"shares {text!r}: needed are three numbers, as in 0.70/0.15/0.15.") from error
+    return {"train": train, "val": val, "test": test}
+
+
 def read_splits(path: Path, frame: pd.DataFrame) -> np.ndarray:
     """(n,) the split of each row by a file that was made from these rows. Raises ConfigError."""
     import pandas as pd
