@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,12 +24,13 @@ LONGEST_SIDE = 512
 """Images are held in memory no larger than this (pixels)."""
 
 
-def read_manifest(path: Path, split: str | None = None) -> pd.DataFrame:
+def read_manifest(path: Path, split: str | None = None, classes: Sequence[str] = CLASSES) -> pd.DataFrame:
     """Rows of a manifest, with the columns class, dataset, patient, age and path.
 
     path: CSV with at least `file` (relative to the CSV) and `class`;
     optionally split, dataset, patient, age and licence.
-    split: keep only rows of this split.
+    split: keep only rows of this split. classes: those that may occur, beside
+    partial labels of them.
 
     Raises ConfigError where a column is missing or a class is unknown.
     """
@@ -38,9 +40,10 @@ def read_manifest(path: Path, split: str | None = None) -> pd.DataFrame:
     for column in ("file", "class"):
         if column not in frame.columns:
             raise ConfigError(f"{path}: the manifest has no column '{column}'; it needs 'file' and 'class'.")
-    unknown = sorted(set(frame["class"]) - set(CLASSES) - set(PARTIAL))
+    known = (*classes, *(name for name, several in PARTIAL.items() if set(several) <= set(classes)))
+    unknown = sorted(set(frame["class"].astype(str)) - set(known))
     if unknown:
-        raise ConfigError(f"{path}: unknown class {unknown[0]!r}; known are {', '.join((*CLASSES, *PARTIAL))}.")
+        raise ConfigError(f"{path}: unknown class {unknown[0]!r}; known are {', '.join(known)}.")
     for column in ("split", "dataset", "patient", "licence"):
         frame[column] = frame[column].fillna("") if column in frame.columns else ""
     frame["age"] = [years(one) for one in frame["age"]] if "age" in frame.columns else np.nan
