@@ -119,7 +119,7 @@ def evaluate(
         from train.looks import compare_looks, judge_folder
 
         exhibits = judge_folder(dicom, classifier, say)
-        figures["dicom"] = compare_looks(exhibits, list(judged.frame["path"]), classifier)
+        figures["dicom"] = compare_looks(exhibits, judged.frame, card.size)
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
     (out / "metrics.md").write_text(tables(figures), encoding="utf-8")

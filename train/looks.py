@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,11 +23,14 @@ from worker.pixels import read_file
 from worker.prepare import fit_into, prepare
 from worker.verdict import Verdict, decide, fail
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SUFFIXES = (".dcm", ".dicom", ".dic", ".ima", "")
 MOST_FILES = 500
 """Files of a folder that are judged; a contact sheet of more is not looked at."""
-REFERENCES = 200
-"""Images of the manifest, evenly spread over it, that stand for its look."""
+REFERENCES = 60
+"""Images of the manifest, of each class, that stand for its look."""
 TONES = 32
 FIGURES: dict[str, Callable[[np.ndarray], float]] = {
     "mean": lambda gray: float(gray.mean()),
@@ -113,39 +116,47 @@ def _judge(path: Path, name: str, seen: str, classifier: Classifier) -> Exhibit:
     return Exhibit(name, verdict, seen, stored, Look.of(pixels, classifier.card.size))
 
 
-def compare_looks(exhibits: Sequence[Exhibit], references: Sequence[str], classifier: Classifier) -> dict[str, Any]:
-    """Outcomes of the DICOM files, and their gray values beside those of a manifest's images.
+def compare_looks(exhibits: Sequence[Exhibit], frame: pd.DataFrame, size: int) -> dict[str, Any]:
+    """Outcomes of the DICOM files, and their gray values beside those of a manifest's images of the same class.
 
-    references: paths of the manifest's images.
+    frame: rows of the manifest that can be read. size: of the model's input.
 
     Returns `files`, `outcomes` (counts), `reasons` of refusal (counts),
-    `images` compared, `looks` (each of FIGURES: `low`, `median`, `high`, the
-    middle 95% of the manifest's images; `dicom`, the median of the DICOM
-    X-rays; `within`, how many of them lie between low and high) and `tones`
-    (mean histograms).
+    `images` compared, `looks` and `tones`. Looks has, for each class that a
+    DICOM was taken for and the manifest has, and each of FIGURES: `low`,
+    `median`, `high`, the middle 95% of the manifest's images; `dicom`, the
+    median of the `n` DICOM X-rays; `within`, how many of those lie between
+    low and high. Tones are mean histograms over the same mix of classes.
     """
-    spread = np.unique(np.linspace(0, len(references) - 1, min(REFERENCES, len(references))).round().astype(int))
-    theirs = [Look.of(read_file(Path(references[one])).pixels, classifier.card.size) for one in spread]
-    ours = [one.look for one in exhibits if one.look is not None]
     looks: dict[str, Any] = {}
-    for name, figure in FIGURES.items():
-        low, median, high = np.percentile([figure(one.gray) for one in theirs], (2.5, 50, 97.5))
-        values = np.array([figure(one.gray) for one in ours])
-        looks[name] = {
-            **{key: round(float(value), 3) for key, value in (("low", low), ("median", median), ("high", high))},
-            "dicom": round(float(np.median(values)), 3) if len(ours) else None,
-            "within": int(((values >= low) & (values <= high)).sum()),
-        }
-    errors = [one.verdict.error[0] for one in exhibits if one.verdict.error is not None]
+    tones, compared = {"manifest": np.zeros(TONES), "dicom": np.zeros(TONES)}, {"manifest": 0, "dicom": 0}
+    for name in sorted({str(one.verdict.body_part) for one in exhibits if one.look is not None}):
+        ours = [one.look for one in exhibits if one.look is not None and one.verdict.body_part == name]
+        paths = frame["path"][frame["class"] == name]
+        if paths.empty:
+            continue
+        chosen = paths.sample(min(REFERENCES, len(paths)), random_state=0)
+        theirs = [Look.of(read_file(Path(one)).pixels, size) for one in chosen]
+        looks[name] = {figure: _beside(ours, theirs, value) for figure, value in FIGURES.items()}
+        for key, several in (("manifest", theirs), ("dicom", ours)):
+            tones[key] += len(ours) * np.mean([one.tones() for one in several], axis=0)
+            compared[key] += len(several)
     return {
         "files": len(exhibits),
         "outcomes": dict(Counter(str(one.verdict.outcome) for one in exhibits)),
-        "reasons": dict(Counter(errors)),
-        "images": {"manifest": len(theirs), "dicom": len(ours)},
+        "reasons": dict(Counter(one.verdict.error[0] for one in exhibits if one.verdict.error is not None)),
+        "images": compared,
         "looks": looks,
-        "tones": {"manifest": _mean_tones(theirs), "dicom": _mean_tones(ours)},
+        "tones": {key: (one / max(1, compared["dicom"])).round(5).tolist() for key, one in tones.items()},
     }
 
 
-def _mean_tones(looks: Sequence[Look]) -> list[float]:
-    return [round(float(one), 5) for one in np.mean([one.tones() for one in looks], axis=0)] if looks else []
+def _beside(ours: Sequence[Look], theirs: Sequence[Look], figure: Callable[[np.ndarray], float]) -> dict[str, Any]:
+    low, median, high = np.percentile([figure(one.gray) for one in theirs], (2.5, 50, 97.5))
+    values = np.array([figure(one.gray) for one in ours])
+    spread = {"low": low, "median": median, "high": high, "dicom": np.median(values)}
+    return {
+        **{key: round(float(value), 3) for key, value in spread.items()},
+        "n": len(ours),
+        "within": int(((values >= low) & (values <= high)).sum()),
+    }

@@ -62,7 +62,7 @@ def reliability_picture(calibration: dict[str, Any]) -> str:
             label = f"{key} scaling: ECE {calibration[key]['ece']:.3f}"
             axes.scatter(x, y, s=sizes, color=colour, marker=marker, label=label, linewidths=0)
         axes.set(xlabel="probability of the answer", ylabel="share that is right", xlim=(0, 1.03), ylim=(0, 1.03))
-        axes.legend(loc="upper left", markerscale=0.7)
+        axes.legend(loc="lower right", markerscale=0.7)
 
     return _svg("reliability", draw)
 
