@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from train.bootstrap import resample, span
-from train.evaluate import span_text
 from train.metrics import confusion_columns, rates
+from train.tables import span_text
 from worker.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -15,6 +15,8 @@ from train.left_out import left_out
 from train.manifest import group_of, read_manifest
 from train.metrics import measure
 from train.modelfile import read_facts
+from train.report import write_report
+from train.tables import tables
 from worker.classifier import Classifier, softmax
 from worker.errors import BadInput, ConfigError
 from worker.pixels import read_file
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BATCH = 16
+UNSEEN = "images of sources that the model had not seen"
+"""What temperature and thresholds come from, unless the model file says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def evaluate(
     classifier = Classifier(model, "auto", 2)
     card, facts = classifier.card, read_facts(model)
     names = tuple(one.name for one in card.classes)
-    frame = read_manifest(manifest, split, names)
+    frame = read_manifest(manifest, split, classes=names)
     frame = frame[frame["class"].isin(names)].reset_index(drop=True)
     if frame.empty:
         raise ConfigError(f"{manifest}: no row of split '{split}' has one of the classes {', '.join(names)}.")
@@ -98,6 +102,7 @@ def evaluate(
         "calibration": {
             "temperature": round(card.temperature, 4),
             "accuracy": facts.calibration.get("accuracy"),
+            "origin": facts.calibration.get("from", UNSEEN),
             "unsupported": facts.calibration.get("unsupported", []),
             "before": uncalibrated,
             "after": figures.pop("reliability"),
@@ -119,13 +124,11 @@ def evaluate(
         from train.looks import compare_looks, judge_folder
 
         exhibits = judge_folder(dicom, classifier, say)
-        figures["dicom"] = compare_looks(exhibits, judged.frame, card.size)
+        figures["dicom"] = compare_looks(exhibits, judged.frame, classifier)
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
     (out / "metrics.md").write_text(tables(figures), encoding="utf-8")
     predictions_of(judged, names).to_csv(out / "predictions.csv", index=False)
-    from train.report import write_report
-
     write_report(out / "report.html", figures, judged, exhibits, classifier, images)
     return figures
 
@@ -175,62 +178,3 @@ def predictions_of(judged: Judged, classes: Sequence[str]) -> pd.DataFrame:
     }
     probabilities = {f"p_{name}": judged.probabilities[:, i].round(6) for i, name in enumerate(classes)}
     return pd.DataFrame({**columns, **probabilities})
-
-
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-
-
-def number(count: int) -> str:
-    """A small number in words."""
-    return NUMBERS[count] if count < len(NUMBERS) else str(count)
-
-
-def span_text(one: dict[str, float] | None) -> str:
-    """A figure with its interval."""
-    return "not measured" if one is None else f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
-
-
-def main_figures(figures: dict[str, Any]) -> list[tuple[str, str]]:
-    """Titles and keys of the figures that come first; those of chests where both are classes."""
-    count = len(figures["confusion"]["classes"])
-    titles = [
-        (f"macro-F1, {number(count)} classes", "macro_f1"),
-        ("macro recall", "macro_recall"),
-        ("macro precision", "macro_precision"),
-        (f"macro-F1, {number(count - 1)} classes (chests merged)", "macro_f1_merged_chests"),
-        ("adult against child, balanced accuracy", "adult_pediatric_balanced_accuracy"),
-    ]
-    return [(title, key) for title, key in titles if key in figures]
-
-
-def tables(figures: dict[str, Any]) -> str:
-    """The figures as Markdown, as they stand in the model card."""
-    classes = figures["confusion"]["classes"]
-    lines = ["| figure | value (95% bootstrap interval) |", "| --- | --- |"]
-    lines += [f"| {title} | {span_text(figures[key])} |" for title, key in main_figures(figures)]
-    answered = figures["answered"]
-    accuracy = "none was answered" if answered["accuracy"] is None else f"{answered['accuracy']:.3f}"
-    lines += [
-        f"| images | {figures['n']} |",
-        f"| expected calibration error | {figures['ece']:.3f} |",
-        f"| answered (the rest is put to review) | {answered['coverage']:.3f} |",
-        f"| right among the answered | {accuracy} |",
-        "",
-        "| class | images | recall | precision | F1 | answered |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    lines += [
-        f"| {name} | {one['n']} | {one['recall']} | {one['precision']} | {one['f1']} | {one['answered']} |"
-        for name, one in figures["per_class"].items()
-    ]
-    lines += ["", "Confusion (rows: truth, columns: predicted)", "", "| | " + " | ".join(classes) + " |"]
-    lines += ["| --- " * (len(classes) + 1) + "|"]
-    for name, row in zip(classes, figures["confusion"]["matrix"]):
-        lines.append(f"| {name} | " + " | ".join(map(str, row)) + " |")
-    lines += ["", "| source | images | right |", "| --- | --- | --- |"]
-    lines += [f"| {name} | {one['n']} | {one['share']} |" for name, one in figures["per_dataset"].items()]
-    if "pediatric_recall_by_age" in figures:
-        ages = figures["pediatric_recall_by_age"]
-        lines += ["", "| children's age (years) | images | found |", "| --- | --- | --- |"]
-        lines += [f"| {band} | {one['n']} | {one['right']} |" for band, one in ages.items()]
-    return "\n".join(lines) + "\n"

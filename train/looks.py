@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from worker.classifier import Classifier
+from worker.classifier import Classifier, ModelCard
 from worker.errors import BadInput, ConfigError
 from worker.pixels import read_file
-from worker.prepare import fit_into, prepare
 from worker.verdict import Verdict, decide, fail
 
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ MOST_FILES = 500
 """Files of a folder that are judged; a contact sheet of more is not looked at."""
 REFERENCES = 60
 """Images of the manifest, of each class, that stand for its look."""
+BLACK = 1e-3
+"""Gray values up to this are a margin."""
 TONES = 32
 FIGURES: dict[str, Callable[[np.ndarray], float]] = {
     "mean": lambda gray: float(gray.mean()),
@@ -39,26 +40,34 @@ FIGURES: dict[str, Callable[[np.ndarray], float]] = {
     "median": lambda gray: float(np.median(gray)),
     "95th percentile": lambda gray: float(np.percentile(gray, 95)),
 }
-"""What is compared, of gray values 0..1 without the padding."""
+"""What is compared, of gray values 0..1 without margins."""
 
 
 @dataclass(frozen=True)
 class Look:
     """An image as the model sees it.
 
-    square: (size, size) float32, 0..1, padded. gray: the same without padding.
+    square: (size, size) float32, 0..1, padded. gray: the same without its
+    black margins, be they padding or the picture's own.
     """
 
     square: np.ndarray
     gray: np.ndarray
 
     @classmethod
-    def of(cls, pixels: np.ndarray, size: int) -> Look:
-        """pixels: (rows, columns), decoded, bone bright."""
-        square = prepare(pixels, size)
-        rows, columns = fit_into(pixels.shape, size)
-        top, left = (size - rows) // 2, (size - columns) // 2
-        return cls(square, square[top : top + rows, left : left + columns])
+    def of(cls, prepared: np.ndarray, card: ModelCard) -> Look:
+        """prepared: (1, size, size) float32, normalised, as Classifier.prepare gives it."""
+        square = np.clip(prepared[0] * card.std + card.mean, 0, 1)
+        bright = square > BLACK
+        rows, columns = np.nonzero(bright.any(1))[0], np.nonzero(bright.any(0))[0]
+        if not len(rows):
+            return cls(square, square)  # an image of one value
+        return cls(square, square[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+
+    @classmethod
+    def of_file(cls, path: str, classifier: Classifier) -> Look:
+        """Raises BadInput."""
+        return cls.of(classifier.prepare(read_file(Path(path)).pixels), classifier.card)
 
     def tones(self) -> np.ndarray:
         """(TONES,): share of the gray values in each of equal steps from black to white."""
@@ -110,16 +119,17 @@ def _judge(path: Path, name: str, seen: str, classifier: Classifier) -> Exhibit:
     except BadInput as error:
         return Exhibit(name, fail(error, classifier.card), seen)
     pixels = radiograph.pixels
-    probabilities = classifier.probabilities(classifier.prepare(pixels)[None])[0]
+    prepared = classifier.prepare(pixels)
+    probabilities = classifier.probabilities(prepared[None])[0]
     verdict = decide(probabilities, radiograph.body_part_examined, classifier.card)
     stored = f"{pixels.dtype} {pixels.min():g} to {pixels.max():g}"
-    return Exhibit(name, verdict, seen, stored, Look.of(pixels, classifier.card.size))
+    return Exhibit(name, verdict, seen, stored, Look.of(prepared, classifier.card))
 
 
-def compare_looks(exhibits: Sequence[Exhibit], frame: pd.DataFrame, size: int) -> dict[str, Any]:
+def compare_looks(exhibits: Sequence[Exhibit], frame: pd.DataFrame, classifier: Classifier) -> dict[str, Any]:
     """Outcomes of the DICOM files, and their gray values beside those of a manifest's images of the same class.
 
-    frame: rows of the manifest that can be read. size: of the model's input.
+    frame: rows of the manifest that can be read.
 
     Returns `files`, `outcomes` (counts), `reasons` of refusal (counts),
     `images` compared, `looks` and `tones`. Looks has, for each class that a
@@ -136,7 +146,7 @@ def compare_looks(exhibits: Sequence[Exhibit], frame: pd.DataFrame, size: int) -
         if paths.empty:
             continue
         chosen = paths.sample(min(REFERENCES, len(paths)), random_state=0)
-        theirs = [Look.of(read_file(Path(one)).pixels, size) for one in chosen]
+        theirs = [Look.of_file(one, classifier) for one in chosen]
         looks[name] = {figure: _beside(ours, theirs, value) for figure, value in FIGURES.items()}
         for key, several in (("manifest", theirs), ("dicom", ours)):
             tones[key] += len(ours) * np.mean([one.tones() for one in several], axis=0)

@@ -24,7 +24,7 @@ LONGEST_SIDE = 512
 """Images are held in memory no larger than this (pixels)."""
 
 
-def read_manifest(path: Path, split: str | None = None, classes: Sequence[str] = CLASSES) -> pd.DataFrame:
+def read_manifest(path: Path, split: str | None = None, *, classes: Sequence[str] = CLASSES) -> pd.DataFrame:
     """Rows of a manifest, with the columns class, dataset, patient, age and path.
 
     path: CSV with at least `file` (relative to the CSV) and `class`;

@@ -11,8 +11,8 @@ import numpy as np
 
 from train.looks import Exhibit, Look
 from train.pictures import reliability_picture, risk_coverage_picture, tones_picture
+from train.tables import main_figures
 from worker.classifier import Classifier
-from worker.pixels import read_file
 
 if TYPE_CHECKING:
     from train.evaluate import Judged
@@ -40,8 +40,6 @@ def write_report(
     """
     import jinja2
 
-    from train.evaluate import main_figures, span_text
-
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -49,7 +47,7 @@ def write_report(
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"span": span_text, "share": _share, "percent": _percent, "count": _count}
+    environment.filters |= {"share": _share, "percent": _percent, "count": _count}
     answered, calibration = figures["answered"], figures["calibration"]
     page = environment.get_template("report.html.j2").render(
         figures=figures,
@@ -96,10 +94,6 @@ def thumbnail(square: np.ndarray) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
 
 
-def _of_file(path: str, classifier: Classifier) -> str:
-    return thumbnail(Look.of(read_file(Path(path)).pixels, classifier.card.size).square)
-
-
 def _mistakes(judged: Judged, classifier: Classifier, images: bool) -> list[dict[str, Any]]:
     """The wrong predictions with the highest probability, those that were answered first."""
     wrong = np.nonzero(judged.predicted != judged.truth)[0]
@@ -109,7 +103,7 @@ def _mistakes(judged: Judged, classifier: Classifier, images: bool) -> list[dict
         {
             "row": int(row) + 2,  # as a spreadsheet counts, with the header
             "file": judged.frame["file"][row] if images else "",
-            "picture": _of_file(judged.frame["path"][row], classifier) if images else "",
+            "picture": thumbnail(Look.of_file(judged.frame["path"][row], classifier).square) if images else "",
             "dataset": judged.frame["dataset"][row],
             "truth": names[judged.truth[row]],
             "predicted": names[judged.predicted[row]],
@@ -127,28 +121,28 @@ def _references(judged: Judged, classifier: Classifier) -> list[dict[str, str]]:
     for index, one in enumerate(classifier.card.classes):
         rows = np.nonzero(judged.truth == index)[0]
         for row in random.choice(rows, min(REFERENCES_BY_CLASS, len(rows)), replace=False):
-            found.append({"truth": one.name, "picture": _of_file(judged.frame["path"][row], classifier)})
+            found.append(
+                {"truth": one.name, "picture": thumbnail(Look.of_file(judged.frame["path"][row], classifier).square)}
+            )
     return found
 
 
 def _exhibits(exhibits: Sequence[Exhibit], images: bool) -> list[dict[str, Any]]:
-    """The DICOM files that were judged or put to review."""
+    """The DICOM files that were judged or put to review; pictures of the first only."""
+    shown = [(number, one, one.look) for number, one in enumerate(exhibits, 1) if one.look is not None]
     return [
         {
             "file": one.file if images else f"file {number}",
-            "picture": thumbnail(one.look.square) if images and number_shown <= MOST_EXHIBITS else "",
+            "picture": thumbnail(look.square) if images and place < MOST_EXHIBITS else "",
             "seen": one.seen,
             "stored": one.stored,
-            "header": one.verdict.header if images else "",
+            "header": one.verdict.header,
             "outcome": one.verdict.outcome,
             "body_part": one.verdict.body_part,
             "probability": one.verdict.confidence,
             "mismatch": one.verdict.mismatch,
         }
-        for number_shown, (number, one) in enumerate(
-            ((number, one) for number, one in enumerate(exhibits, 1) if one.look is not None), 1
-        )
-        if one.look is not None
+        for place, (number, one, look) in enumerate(shown)
     ]
 
 

@@ -16,12 +16,6 @@ PREPARATION = "fit-stretch-pad-1"
 LOW_PERCENTILE, HIGH_PERCENTILE = 0.5, 99.5
 
 
-def fit_into(shape: tuple[int, ...], size: int) -> tuple[int, int]:
-    """(rows, columns) of an image of this shape when its longer side is `size` pixels, aspect ratio kept."""
-    scale = size / max(shape)
-    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
-
-
 def prepare(pixels: np.ndarray, size: int) -> np.ndarray:
     """Fit one image into a square.
 
@@ -33,11 +27,13 @@ def prepare(pixels: np.ndarray, size: int) -> np.ndarray:
     """
     import cv2
 
-    rows, columns = fit_into(pixels.shape, size)
+    rows, columns = pixels.shape
+    scale = size / max(rows, columns)
+    target = (max(1, round(columns * scale)), max(1, round(rows * scale)))
     if pixels.dtype not in (np.uint8, np.uint16, np.float32):
         pixels = pixels.astype(np.float32)
-    interpolation = cv2.INTER_AREA if size < max(pixels.shape) else cv2.INTER_LINEAR
-    small = cv2.resize(pixels, (columns, rows), interpolation=interpolation).astype(np.float32)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small = cv2.resize(pixels, target, interpolation=interpolation).astype(np.float32)
     low, high = np.percentile(small, (LOW_PERCENTILE, HIGH_PERCENTILE))
     square = np.zeros((size, size), np.float32)
     if high > low:

@@ -44,8 +44,8 @@ def evaluate(
 ) -> None:
     """Measure an exported model; writes report.html, metrics.json, metrics.md and predictions.csv."""
     from train.evaluate import evaluate as run
-    from train.evaluate import tables
     from train.export import set_metrics
+    from train.tables import tables
 
     def say(line: str) -> None:
         click.echo(line, err=True)
