@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from train.evaluate import tables
+from train.tables import tables
 from worker.classifier import Classifier
 from worker.errors import ConfigError
 

@@ -3,98 +3,178 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from train.manifest import CLASSES, group_of, read_manifest
+from train.curves import reliability
+from train.left_out import left_out
+from train.manifest import group_of, read_manifest
 from train.metrics import measure
-from worker.classifier import Classifier
-from worker.errors import ConfigError
+from train.modelfile import read_facts
+from train.report import write_report
+from train.tables import tables
+from worker.classifier import Classifier, softmax
+from worker.errors import BadInput, ConfigError
 from worker.pixels import read_file
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 BATCH = 16
+UNSEEN = "images of sources that the model had not seen"
+"""What temperature and thresholds come from, unless the model file says otherwise."""
 
 
-def evaluate(model: Path, manifest: Path, split: str, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Judge every image of a split and write metrics.json and metrics.md into `out`.
+@dataclass(frozen=True)
+class Judged:
+    """The images of a split and what the model says of them.
+
+    frame: rows of the manifest. logits: (n, classes). probabilities: (n,
+    classes) calibrated. truth, predicted: (n,) class indices. thresholds:
+    (classes,). answered: (n,) whether the verdict is an answer, not a review.
+    """
+
+    frame: pd.DataFrame
+    logits: np.ndarray
+    probabilities: np.ndarray
+    truth: np.ndarray
+    thresholds: np.ndarray
+
+    @property
+    def predicted(self) -> np.ndarray:
+        return self.probabilities.argmax(1)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        return self.probabilities.max(1)
+
+    @property
+    def answered(self) -> np.ndarray:
+        return self.confidence >= self.thresholds[self.predicted]
+
+
+def evaluate(
+    model: Path,
+    manifest: Path,
+    split: str,
+    out: Path,
+    say: Callable[[str], None],
+    *,
+    dicom: Path | None = None,
+    images: bool = True,
+    validation: Path | None = None,
+) -> dict[str, Any]:
+    """Judge every image of a split; writes metrics.json, metrics.md, predictions.csv and report.html into `out`.
 
     The images take the worker's way: its decoder, preparation and model
-    file. Rows with a partial label are left out.
+    file. The classes are the model's. Rows with a partial label are left
+    out; files that cannot be read are counted and left out.
+
+    dicom: a folder of DICOM files to judge and show beside the manifest's.
+    images: whether the report may hold pictures and file names. validation:
+    what `fit` wrote; where not given, what the model file carries of it.
     """
     classifier = Classifier(model, "auto", 2)
-    names = tuple(one.name for one in classifier.card.classes)
-    if names != CLASSES:
-        raise ConfigError(f"{model}: its classes are {', '.join(names)}; the evaluation is of {', '.join(CLASSES)}.")
-    frame = read_manifest(manifest, split)
-    frame = frame[frame["class"].isin(CLASSES)].reset_index(drop=True)
+    card, facts = classifier.card, read_facts(model)
+    names = tuple(one.name for one in card.classes)
+    frame = read_manifest(manifest, split, classes=names)
+    frame = frame[frame["class"].isin(names)].reset_index(drop=True)
+    if frame.empty:
+        raise ConfigError(f"{manifest}: no row of split '{split}' has one of the classes {', '.join(names)}.")
     say(f"judging {len(frame)} images of split '{split}'")
-    probabilities = _judge(classifier, list(frame["path"]))
+    judged, unreadable = _judge(classifier, frame, say)
     figures = measure(
-        probabilities,
-        np.array([CLASSES.index(one) for one in frame["class"]]),
-        group_of(frame),
-        frame["dataset"].to_numpy(),
-        frame["age"].to_numpy(float),
-        np.array([one.threshold for one in classifier.card.classes]),
+        judged.probabilities,
+        judged.truth,
+        group_of(judged.frame),
+        judged.frame["dataset"].to_numpy(),
+        judged.frame["age"].to_numpy(float),
+        judged.thresholds,
+        names,
     )
-    card = classifier.card
-    figures["split"] = split
-    figures["model"] = {"name": card.name, "version": card.version, "sha256": card.sha256}
+    raw = softmax(judged.logits)
+    uncalibrated = reliability(raw.max(1), raw.argmax(1) == judged.truth)
+    figures |= {
+        "calibration": {
+            "temperature": round(card.temperature, 4),
+            "accuracy": facts.calibration.get("accuracy"),
+            "origin": facts.calibration.get("from", UNSEEN),
+            "unsupported": facts.calibration.get("unsupported", []),
+            "before": uncalibrated,
+            "after": figures.pop("reliability"),
+        },
+        "left_out": left_out(validation, model, facts),
+        "unreadable": unreadable,
+        "split": split,
+        "model": {
+            "name": card.name,
+            "version": card.version,
+            "sha256": card.sha256,
+            "size": card.size,
+            "parameters": facts.parameters,
+            "megabytes": facts.megabytes,
+        },
+    }
+    exhibits = []
+    if dicom is not None:
+        from train.looks import compare_looks, judge_folder
+
+        exhibits = judge_folder(dicom, classifier, say)
+        figures["dicom"] = compare_looks(exhibits, judged.frame, classifier)
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
     (out / "metrics.md").write_text(tables(figures), encoding="utf-8")
+    predictions_of(judged, names).to_csv(out / "predictions.csv", index=False)
+    write_report(out / "report.html", figures, judged, exhibits, classifier, images)
     return figures
 
 
-def _judge(classifier: Classifier, paths: list[str]) -> np.ndarray:
+def _judge(classifier: Classifier, frame: pd.DataFrame, say: Callable[[str], None]) -> tuple[Judged, dict[str, int]]:
+    """The readable images judged, and how many were not, by kind of error."""
     from rich.progress import track
 
-    rows = []
-    for start in track(range(0, len(paths), BATCH), "judging"):
-        batch = [classifier.prepare(read_file(Path(one)).pixels) for one in paths[start : start + BATCH]]
-        rows.append(classifier.probabilities(np.stack(batch)))
-    return np.concatenate(rows)
+    logits, read = [], np.zeros(len(frame), bool)
+    unreadable: dict[str, int] = {}
+    for start in track(range(0, len(frame), BATCH), "judging"):
+        batch = []
+        for row in range(start, min(start + BATCH, len(frame))):
+            try:
+                batch.append(classifier.prepare(read_file(Path(frame["path"][row])).pixels))
+                read[row] = True
+            except BadInput as error:
+                unreadable[error.kind] = unreadable.get(error.kind, 0) + 1
+                say(f"left out: {frame['file'][row]}: {error.kind}: {error}")
+        if batch:
+            logits.append(classifier.logits(np.stack(batch)))
+    if not logits:
+        raise ConfigError("not one image of the split could be read; check the paths in the manifest.")
+    names = [one.name for one in classifier.card.classes]
+    kept, values = frame[read].reset_index(drop=True), np.concatenate(logits)
+    judged = Judged(
+        frame=kept,
+        logits=values,
+        probabilities=softmax(values, classifier.card.temperature),
+        truth=np.array([names.index(one) for one in kept["class"]]),
+        thresholds=np.array([one.threshold for one in classifier.card.classes]),
+    )
+    return judged, unreadable
 
 
-def tables(figures: dict[str, Any]) -> str:
-    """The figures as Markdown, as they stand in the model card."""
+def predictions_of(judged: Judged, classes: Sequence[str]) -> pd.DataFrame:
+    """A row an image: file, group (a number a patient), truth, predicted, answered, and a column p_CLASS each."""
+    import pandas as pd
 
-    def span(key: str) -> str:
-        one = figures[key]
-        return "not measured" if one is None else f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
-
-    titles = {
-        "macro_f1": "macro-F1, five classes",
-        "macro_recall": "macro recall",
-        "macro_precision": "macro precision",
-        "macro_f1_merged_chests": "macro-F1, four classes (chests merged)",
-        "adult_pediatric_balanced_accuracy": "adult against child, balanced accuracy",
+    names = np.array(classes)
+    columns: dict[str, Any] = {
+        "file": judged.frame["file"],
+        "group": pd.factorize(group_of(judged.frame))[0],
+        "truth": names[judged.truth],
+        "predicted": names[judged.predicted],
+        "answered": judged.answered.astype(int),
     }
-    lines = ["| figure | value (95% bootstrap interval) |", "| --- | --- |"]
-    lines += [f"| {title} | {span(key)} |" for key, title in titles.items()]
-    answered = figures["answered"]
-    lines += [
-        f"| images | {figures['n']} |",
-        f"| expected calibration error | {figures['ece']:.3f} |",
-        f"| answered (the rest is put to review) | {answered['coverage']:.3f} |",
-        f"| right among the answered | {answered['accuracy']:.3f} |",
-        "",
-        "| class | images | recall | precision | F1 | answered |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    lines += [
-        f"| {name} | {one['n']} | {one['recall']} | {one['precision']} | {one['f1']} | {one['answered']} |"
-        for name, one in figures["per_class"].items()
-    ]
-    lines += ["", "Confusion (rows: truth, columns: predicted)", "", "| | " + " | ".join(CLASSES) + " |"]
-    lines += ["| --- " * (len(CLASSES) + 1) + "|"]
-    for name, row in zip(CLASSES, figures["confusion"]["matrix"]):
-        lines.append(f"| {name} | " + " | ".join(map(str, row)) + " |")
-    lines += ["", "| source | images | right |", "| --- | --- | --- |"]
-    lines += [f"| {name} | {one['n']} | {one['share']} |" for name, one in figures["per_dataset"].items()]
-    lines += ["", "| children's age (years) | images | found |", "| --- | --- | --- |"]
-    lines += [f"| {band} | {one['n']} | {one['right']} |" for band, one in figures["pediatric_recall_by_age"].items()]
-    return "\n".join(lines) + "\n"
+    probabilities = {f"p_{name}": judged.probabilities[:, i].round(6) for i, name in enumerate(classes)}
+    return pd.DataFrame({**columns, **probabilities})

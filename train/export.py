@@ -63,12 +63,13 @@ def export(checkpoint: Path, target: Path, metrics: dict[str, Any], images: list
 
 
 def set_metrics(path: Path, metrics: dict[str, Any]) -> None:
-    """Write measured figures into a model file's properties; weights and calibration stay as they are."""
+    """Add measured figures to a model file's properties; weights, calibration and other figures stay as they are."""
     import onnx
 
     model = onnx.load(path)
     properties = {one.key: one.value for one in model.metadata_props}
-    onnx.helper.set_model_props(model, {**properties, "metrics": json.dumps(metrics)})
+    kept = json.loads(properties["metrics"])
+    onnx.helper.set_model_props(model, {**properties, "metrics": json.dumps({**kept, **metrics})})
     onnx.save(model, path)
     read_card({one.key: one.value for one in model.metadata_props}, path)
 

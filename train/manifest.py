@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +36,7 @@ def read_manifest(
     *,
     splits: Path | None = None,
     licences: Collection[str] | None = None,
+    classes: Sequence[str] = CLASSES,
     say: Callable[[str], None] = log.warning,
 ) -> pd.DataFrame:
     """Rows of a manifest, with the columns class, dataset, patient, age, licence, split, file and path.
@@ -47,13 +48,14 @@ def read_manifest(
     `train` and `val` are `dev` together.
     splits: file that train.split wrote for this manifest; its splits take the place of the manifest's.
     licences: keep only rows with one of these, see `with_licence`.
+    classes: those that may occur, beside partial labels of them.
 
     Raises ConfigError where a column is missing or a class is unknown.
     """
     if path.is_dir():
         frame, root = read_folder(path), path
     else:
-        frame, root = _read_table(path), path.parent
+        frame, root = _read_table(path, classes), path.parent
     for column in ("split", "dataset", "patient", "licence"):
         frame[column] = [_text(one) for one in frame[column]] if column in frame.columns else ""
     frame["age"] = [years(one) for one in frame["age"]] if "age" in frame.columns else np.nan
@@ -73,7 +75,7 @@ def read_manifest(
     return frame
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def _read_table(path: Path, classes: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
 
     text = {"patient": str, "file": str, "path": str}
@@ -94,10 +96,11 @@ def _read_table(path: Path) -> pd.DataFrame:
             row = int(np.nonzero(frame[column].isna())[0][0])
             raise ConfigError(f"{path}: row {row + 1} has no {column}; fill it in or take the row out.")
     given = [str(one) for one in frame["class"]]
-    known = {one: class_named(one) for one in set(given)}
-    unknown = sorted(one for one, ours in known.items() if ours is None)
+    admitted = (*classes, *(name for name, several in PARTIAL.items() if set(several) <= set(classes)))
+    known = {one: one if one in admitted else class_named(one) for one in set(given)}
+    unknown = sorted(one for one, ours in known.items() if ours not in admitted)
     if unknown:
-        raise ConfigError(f"{path}: unknown class {unknown[0]!r}; known are {', '.join((*CLASSES, *PARTIAL))}.")
+        raise ConfigError(f"{path}: unknown class {unknown[0]!r}; known are {', '.join(admitted)}.")
     frame["class"] = [known[one] for one in given]
     frame["file"] = frame["file"].astype(str)
     twice = frame["file"][frame["file"].duplicated()]

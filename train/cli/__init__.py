@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from train.cli.compare import compare
 from train.cli.evaluate import evaluate
 from train.cli.export import card, export
 from train.cli.fit import fit
@@ -20,5 +21,5 @@ def main() -> None:
     """Train, measure and export models that tell body parts apart."""
 
 
-for _command in (manifest, from_orthanc, split, fit, evaluate, export, card):
+for _command in (manifest, from_orthanc, split, fit, evaluate, compare, export, card):
     main.add_command(_command)

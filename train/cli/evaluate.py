@@ -14,15 +14,45 @@ from train.cli.options import manifest_option, model_option, out_option
 @manifest_option
 @click.option("--split", default="test", show_default=True, help="Rows of the manifest to measure on.")
 @out_option
+@click.option(
+    "--dicom",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of DICOM files to judge and show in the report, beside images of the manifest.",
+)
+@click.option(
+    "--images/--no-images",
+    default=True,
+    help="Whether report.html may hold pictures and file names; without them it may leave the house. "
+    "predictions.csv names the files all the same.",
+)
+@click.option(
+    "--validation",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The validation.json of fit, for the figures of left-out sources (default: one beside the model, "
+    "else what the model file carries).",
+)
 @click.option("--record", is_flag=True, help="Write the main figures into the model file's properties.")
-def evaluate(model: Path, manifest: Path, split: str, out: Path, record: bool) -> None:
-    """Measure an exported model; writes metrics.json and metrics.md."""
+def evaluate(
+    model: Path,
+    manifest: Path,
+    split: str,
+    out: Path,
+    dicom: Path | None,
+    images: bool,
+    validation: Path | None,
+    record: bool,
+) -> None:
+    """Measure an exported model; writes report.html, metrics.json, metrics.md and predictions.csv."""
     from train.evaluate import evaluate as run
-    from train.evaluate import tables
     from train.export import set_metrics
+    from train.tables import tables
 
-    figures = run(model, manifest, split, out, lambda line: click.echo(line, err=True))
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    figures = run(model, manifest, split, out, say, dicom=dicom, images=images, validation=validation)
     if record:
         kept = ("n", "split", "macro_f1", "macro_f1_merged_chests", "adult_pediatric_balanced_accuracy", "answered")
-        set_metrics(model, {key: figures[key] for key in kept})
+        set_metrics(model, {key: figures[key] for key in kept if key in figures})
     click.echo(tables(figures))
+    say(f"the report: {out / 'report.html'}")

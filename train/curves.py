@@ -1,0 +1,67 @@
+"""How far probabilities can be believed: reliability by bin, and risk against coverage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+BINS = 15
+CURVE_POINTS = 200
+"""Points of a risk-coverage curve that are kept; a picture shows no more."""
+
+
+def bin_columns(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """(n, 3 * BINS): each image's 1, confidence and rightness in the column of its bin.
+
+    Summed over images: how many are in each bin, and their confidence and right answers.
+    """
+    bins = np.eye(BINS)[np.minimum((confidence * BINS).astype(int), BINS - 1)]
+    return np.hstack([bins, bins * confidence[:, None], bins * right[:, None]])
+
+
+def ece_of_sums(sums: np.ndarray) -> np.ndarray:
+    """Expected calibration error (Guo et al. 2017) from sums of `bin_columns`, (..., 3 * BINS) -> (...)."""
+    counts, confidence, right = np.split(np.asarray(sums), 3, axis=-1)
+    return np.abs(confidence - right).sum(-1) / counts.sum(-1)
+
+
+def reliability(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+    """The expected calibration error, and for each bin that holds images their mean confidence and accuracy."""
+    sums = bin_columns(confidence, right).sum(0)
+    counts, confidences, rights = np.split(sums, 3)
+    return {
+        "ece": round(float(ece_of_sums(sums)), 4),
+        "bins": [
+            {
+                "low": round(one / BINS, 4),
+                "high": round((one + 1) / BINS, 4),
+                "n": int(counts[one]),
+                "confidence": round(float(confidences[one] / counts[one]), 4),
+                "accuracy": round(float(rights[one] / counts[one]), 4),
+            }
+            for one in range(BINS)
+            if counts[one]
+        ],
+    }
+
+
+def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+    """The share of wrong answers when only the most confident images are answered (El-Yaniv and Wiener 2010).
+
+    Images of one confidence are answered together, each counting their mean,
+    so that the order of a file changes nothing.
+
+    Returns `aurc`, the mean risk over all coverages, and `curve`, pairs of
+    coverage and risk, from the most confident image to all.
+    """
+    _, inverse = np.unique(-confidence, return_inverse=True)
+    wrong = np.bincount(inverse, weights=~right.astype(bool)) / np.bincount(inverse)
+    order = np.sort(inverse)
+    answered = np.arange(1, len(right) + 1)
+    risk = np.cumsum(wrong[order]) / answered
+    kept = np.unique(np.linspace(0, len(right) - 1, min(CURVE_POINTS, len(right))).round().astype(int))
+    return {
+        "aurc": round(float(risk.mean()), 5),
+        "curve": [[round(answered[one] / len(right), 4), round(float(risk[one]), 5)] for one in kept],
+    }
