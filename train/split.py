@@ -19,7 +19,7 @@ SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}
 """As in the paper."""
 
 TOLD = 5
-"""Leaks that a refusal names."""
+"""Leaks of each kind that are named."""
 
 SMALLEST_STRATUM = 7
 """Images of a class from one source; what is rarer is shared out together with the class's other rare sources.
@@ -200,23 +200,23 @@ def check_splits(
 
     counted = np.isin(split, ["train", "val", "dev", "test"])
     rows = pd.DataFrame({"file": frame["file"], "split": split, "patient": patient_numbers(frame)})[counted]
-    leaks = []
-    for _, one in rows.groupby("patient"):
-        if one["split"].nunique() > 1:
-            first = one.drop_duplicates("split")
-            leaks.append("one patient: " + _sides(first["file"], first["split"]))
-    for pair in duplicates:
-        if counted[list(pair)].all() and split[pair[0]] != split[pair[1]]:
-            leaks.append("near-duplicates: " + _sides(frame["file"].iloc[list(pair)], split[list(pair)]))
-    if leaks and not allow:
+    first = rows.drop_duplicates(["patient", "split"])
+    divided = [one for _, one in first.groupby("patient") if len(one) > 1]
+    pairs = np.array(duplicates, int).reshape(-1, 2)
+    pairs = pairs[counted[pairs].all(1) & (split[pairs[:, 0]] != split[pairs[:, 1]])]
+    number = len(divided) + len(pairs)
+    told = ["one patient: " + _sides(one["file"], one["split"]) for one in divided[:TOLD]]
+    files = frame["file"].to_numpy(str)
+    told += ["near-duplicates: " + _sides(files[pair], split[pair]) for pair in pairs[:TOLD]]
+    text = f"{'; '.join(told)}{'; ...' if number > len(told) else ''}"
+    if number and not allow:
         raise ConfigError(
-            f"{len(leaks)} times the same patient or picture stands in two splits, so that a test would measure "
-            f"memory: {'; '.join(leaks[:TOLD])}{'; ...' if len(leaks) > TOLD else ''}. "
-            "Change the manifest's splits, or accept it with --allow-leaks."
+            f"{number} times the same patient or picture stands in two splits, so that a test would measure memory: "
+            f"{text}. Change the manifest's splits, or accept it with --allow-leaks."
         )
-    for one in leaks:
-        say(f"in two splits, {one}")
-    return len(leaks)
+    if number:
+        say(f"{number} times the same patient or picture stands in two splits: {text}")
+    return number
 
 
 def _sides(files: Iterable[str], splits: Iterable[str]) -> str:

@@ -67,7 +67,7 @@ def test_fit_export_and_evaluate_make_a_model_that_the_worker_runs(manifest: Pat
     (tmp_path / "tiny.toml").write_text(RECIPE)
     # Stripes of one class are near-duplicates.
     fit = ("fit", "--manifest", manifest, "--recipe", tmp_path / "tiny.toml", "--weights", "none", "--allow-leaks")
-    assert "in two splits, near-duplicates" in run(*fit, "--out", tmp_path)
+    assert "stands in two splits: near-duplicates" in run(*fit, "--out", tmp_path)
     again = run(*fit, "--out", tmp_path)
     assert "from an earlier run" in again
     validation = json.loads((tmp_path / "validation.json").read_text())

@@ -122,7 +122,7 @@ def test_a_patient_or_a_picture_in_two_splits_is_refused_with_the_files() -> Non
         check_splits(frame, split, [(2, 3), (2, 5)], False, print)
     said: list[str] = []
     assert check_splits(frame, split, [(2, 3)], True, said.append) == 2
-    assert said[1] == "in two splits, near-duplicates: 2.png (train), 3.png (val)"
+    assert said[0].endswith("near-duplicates: 2.png (train), 3.png (val)")
     assert check_splits(frame, np.array(["train"] * 6), [(2, 3)], False, print) == 0
 
 
