@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from train.manifest import CLASSES
 from worker.errors import ConfigError
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 
 
@@ -49,10 +51,25 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(model.eval(), **saved)
 
 
+def describe(frame: pd.DataFrame, manifest: Path) -> dict[str, Any]:
+    """What a model was trained on: counts by class, sources, and a digest of the manifest."""
+    return {
+        "images": len(frame),
+        "by_class": {str(k): int(v) for k, v in frame["class"].value_counts().sort_index().items()},
+        "sources": {
+            str(name): {"images": len(rows), "licences": sorted(set(rows["licence"].fillna("not stated")))}
+            for name, rows in frame.groupby("dataset")
+        },
+        "manifest_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest(),
+    }
+
+
 def _network(recipe: dict[str, Any], path: Path) -> torch.nn.Module:
     """The network that a recipe trains, with random weights."""
-    from train.backbones import Probe
+    from train.backbones import Probe, make_network
 
     if recipe["method"] == "probe":
         return Probe(recipe["backbones"], None, len(CLASSES))
+    if recipe["method"] == "network":
+        return make_network(recipe["architecture"], len(CLASSES), pretrained_padding=recipe["start"] == "pretrained")
     raise ConfigError(f"{path}: trained by the method {recipe['method']!r}, which this version does not know.")

@@ -103,7 +103,14 @@ def _properties(saved: Checkpoint, metrics: dict[str, Any]) -> dict[str, str]:
     recipe, calibration = saved.recipe, saved.calibration
     values: dict[str, Any] = {
         "classes": [{"name": name, **TERMS[name]} for name in CLASSES],
-        "input": {"size": recipe["size"], "channels": 1, "mean": MEAN, "std": STD, "preparation": PREPARATION},
+        # A probe's recipe says nothing of these three: they come with its frozen networks.
+        "input": {
+            "size": recipe["size"],
+            "channels": 1,
+            "mean": recipe.get("mean", MEAN),
+            "std": recipe.get("std", STD),
+            "preparation": recipe.get("preparation", PREPARATION),
+        },
         "calibration": calibration,
         "training_data": saved.training_data,
         "metrics": metrics,

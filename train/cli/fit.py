@@ -7,16 +7,38 @@ from pathlib import Path
 import click
 
 from train.cli.options import manifest_option, out_option
+from worker.errors import ConfigError
 
 
 @click.command()
 @manifest_option
 @click.option("--recipe", default="three_probe", show_default=True, help="A recipe's name, or a .toml file.")
-@click.option("--weights", required=True, help="Folder with pretrained weights, or 'none' to start from random ones.")
+@click.option("--weights", help="Folder with pretrained weights, or 'none' to start from random ones.")
+@click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Another value for one of its settings.")
+@click.option(
+    "--save-every",
+    default=10.0,
+    show_default=True,
+    metavar="MINUTES",
+    type=click.FloatRange(min=0),
+    help="A network is saved this often inside an epoch, and after each.",
+)
 @out_option
-def fit(manifest: Path, recipe: str, weights: str, out: Path) -> None:
-    """Train on the split dev; writes checkpoint.pt and validation.json."""
-    from train.fit import fit as run
-    from train.fit import read_recipe
+def fit(
+    manifest: Path, recipe: str, weights: str | None, overrides: tuple[str, ...], save_every: float, out: Path
+) -> None:
+    """Train by a recipe; writes checkpoint.pt and validation.json. The split test is not read.
 
-    click.echo(run(read_recipe(recipe), manifest, None if weights == "none" else Path(weights), out, click.echo))
+    The same command goes on with a run that was killed.
+    """
+    from train.fit import fit as run
+    from train.recipe import read_recipe
+
+    settings = read_recipe(recipe, overrides)
+    if settings.pretrained and weights is None:
+        raise ConfigError(
+            f"the recipe {settings.name} starts from pretrained weights: name their folder with --weights, "
+            "or say --weights none for random ones; nothing is downloaded."
+        )
+    folder = None if weights in (None, "none") else Path(str(weights))
+    click.echo(run(settings, manifest, folder, out, click.echo, save_every))
