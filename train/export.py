@@ -49,7 +49,8 @@ def export(checkpoint: Path, target: Path, metrics: dict[str, Any], images: list
         str(target),
         input_names=["image"],
         output_names=["logits"],
-        dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1, max=1024)}},
+        # By place: networks name their argument differently.
+        dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=1024)},),
         dynamo=True,
         external_data=False,
         verbose=False,
