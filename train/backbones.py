@@ -53,7 +53,12 @@ def make_network(name: str, classes: int, pretrained_padding: bool = True, **opt
     # TensorFlow's padding; the tf_ models have it already.
     if pretrained_padding and name.startswith("mobilenet"):
         options = {"pad_type": "same", **options}
-    return timm.create_model(TIMM_NAMES[name], pretrained=False, in_chans=1, num_classes=classes, **options)
+    model = timm.create_model(TIMM_NAMES[name], pretrained=False, in_chans=1, num_classes=0, **options)
+    if classes:
+        # A last layer with PyTorch's first weights: timm's are made for a thousand classes, and for five they are
+        # so large that the loss begins at 6 instead of 1.6 and takes epochs to come down.
+        model.reset_classifier(classes)
+    return model
 
 
 def load_pretrained(model: torch.nn.Module, name: str, weights: Path) -> None:

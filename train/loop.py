@@ -97,7 +97,7 @@ class Loop:
         self._model = model.to(machine.device, memory_format=torch.channels_last)
         self._examples, self._recipe, self._machine = examples, recipe, machine
         self._folder, self._fingerprint, self._save_seconds = folder, fingerprint, 60 * save_minutes
-        self._say = say if machine.rank == 0 else lambda _: None
+        self._say = say
         self._freeze()
         self._optimiser = make_optimiser(self._model, recipe)
         weights = examples.weights

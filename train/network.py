@@ -59,6 +59,8 @@ def fit_network(
         say("the training was finished by an earlier run")
         return target
     machine = find_machine()
+    if machine.rank:  # one process speaks for all
+        say = _nothing
     if recipe.batch % machine.world:
         raise ConfigError(f"{recipe.name}: batch {recipe.batch} cannot be shared by {machine.world} processes.")
     say(f"{recipe.architecture} on {len(learned)} images, judged on {len(judged)}; {machine}")
@@ -78,6 +80,10 @@ def fit_network(
         _finish(recipe, model, outcome, learned, judged, manifest, machine, out, say)
     loop.forget()
     return target
+
+
+def _nothing(_: str) -> None:
+    pass
 
 
 def _finish(
