@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from train.images import eight_bit
+
 
 def augment(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """One random variant of an image.
 
-    image: (rows, columns) uint8, bone bright. Returns the same kind; its shape differs.
+    image: (rows, columns) of any real dtype, bone bright. Returns uint8; its shape differs.
     """
-    image = _crop(image, random)
+    image = _crop(eight_bit(image), random)
     if random.random() < 0.4:
         image = _squash(image, random)
     if random.random() < 0.5:
@@ -43,10 +45,12 @@ def augment(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
 def flip_and_tilt(image: np.ndarray, random: np.random.Generator, degrees: float) -> np.ndarray:
     """The paper's variant of an image: mirrored every second time, turned by up to `degrees` either way.
 
-    The corners that come free are 0, as torchvision's RandomRotation leaves them.
+    image: (rows, columns) of any real dtype. Returns uint8 of the same shape;
+    the corners that come free are 0, as torchvision's RandomRotation leaves them.
     """
     import cv2
 
+    image = eight_bit(image)
     if random.random() < 0.5:
         image = image[:, ::-1]
     rows, columns = image.shape

@@ -7,7 +7,7 @@ only, never on which process draws it or where a run was interrupted.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,10 +25,16 @@ PLAIN = -1
 """In place of an epoch: the image as the worker sees it."""
 
 
+class Images(Protocol):
+    """Decoded images, each (rows, columns)."""
+
+    def __getitem__(self, index: int) -> np.ndarray: ...
+
+
 class Views(Dataset[tuple[torch.Tensor, int]]):  # type: ignore[misc]  # torch is Any to the type checker
     """From (epoch, index) to a normalised (1, size, size) float32 image and its index."""
 
-    def __init__(self, images: Sequence[np.ndarray], recipe: NetworkRecipe) -> None:
+    def __init__(self, images: Images, recipe: NetworkRecipe) -> None:
         self._images, self._recipe = images, recipe
 
     def __getitem__(self, item: tuple[int, int]) -> tuple[torch.Tensor, int]:

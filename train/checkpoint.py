@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from train.manifest import CLASSES
+from train.manifest import CLASSES, digest_of
 from worker.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def load(path: Path) -> Checkpoint:
 
 
 def describe(frame: pd.DataFrame, manifest: Path) -> dict[str, Any]:
-    """What a model was trained on: counts by class, sources, and a digest of the manifest."""
+    """What a model was trained on: counts by class, sources, and a digest of the manifest (of a folder: its rows)."""
     return {
         "images": len(frame),
         "by_class": {str(k): int(v) for k, v in frame["class"].value_counts().sort_index().items()},
@@ -60,7 +60,9 @@ def describe(frame: pd.DataFrame, manifest: Path) -> dict[str, Any]:
             str(name): {"images": len(rows), "licences": sorted(set(rows["licence"].fillna("not stated")))}
             for name, rows in frame.groupby("dataset")
         },
-        "manifest_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest(),
+        "manifest_sha256": (
+            hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else digest_of(frame)
+        ),
     }
 
 

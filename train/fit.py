@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from train.dataset import DataOptions
 from train.recipe import NetworkRecipe, Recipe
 
 
@@ -14,9 +15,10 @@ def fit(
     weights: Path | None,
     out: Path,
     say: Callable[[str], None],
+    options: DataOptions | None = None,
     save_minutes: float = 10,
 ) -> Path:
-    """Train; the checkpoint's path. The manifest's split `test` is not read.
+    """Train on all that is not in the split `test`; the checkpoint's path.
 
     weights: folder with the pretrained networks; None for random ones.
     out: folder for checkpoint.pt, validation.json and what a killed run
@@ -25,7 +27,7 @@ def fit(
     if isinstance(recipe, NetworkRecipe):
         from train.network import fit_network
 
-        return fit_network(recipe, manifest, weights, out, say, save_minutes)
+        return fit_network(recipe, manifest, weights, out, say, options, save_minutes)
     from train.fit_probe import fit_probe
 
-    return fit_probe(recipe, manifest, weights, out, say)
+    return fit_probe(recipe, manifest, weights, out, say, options)

@@ -7,38 +7,45 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from train.backbones import Probe
 from train.checkpoint import Checkpoint, describe, save
-from train.manifest import CLASSES, load_images, read_manifest
+from train.dataset import DataOptions, Loaded, load
+from train.manifest import CLASSES
 from train.probe import extract
 from train.recipe import ProbeRecipe
 from train.validate import Dataset, choose
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-
-def fit_probe(recipe: ProbeRecipe, manifest: Path, weights: Path | None, out: Path, say: Callable[[str], None]) -> Path:
-    """Train by a recipe on the split `dev`; the checkpoint's path.
+def fit_probe(
+    recipe: ProbeRecipe,
+    manifest: Path,
+    weights: Path | None,
+    out: Path,
+    say: Callable[[str], None],
+    options: DataOptions | None = None,
+) -> Path:
+    """Train by a recipe on all that is not in the split `test`; the checkpoint's path.
 
     weights: folder with the pretrained backbones; None for random ones.
     out: folder for the features, validation.json and checkpoint.pt.
 
-    The decay is chosen on dev (see train.validate); the split `test` is not read.
+    The decay is chosen on train and val together (see train.validate); of the
+    split `test` nothing is used but the check that it is apart.
     """
     import torch
 
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    frame = read_manifest(manifest, "dev")
+    loaded = load(manifest, out, say, options, recipe.size).only("dev", "train", "val")
+    frame = loaded.frame
     model = Probe(recipe.backbones, weights, len(CLASSES))
     features = np.concatenate(
         [
-            _features(name, recipe, frame, backbone, out, say)
+            _features(name, recipe, loaded, backbone, out, say)
             for name, backbone in zip(recipe.backbones, model.backbones)
         ],
         axis=2,
@@ -57,24 +64,23 @@ def fit_probe(recipe: ProbeRecipe, manifest: Path, weights: Path | None, out: Pa
 
 
 def _features(
-    name: str, recipe: ProbeRecipe, frame: pd.DataFrame, backbone: Any, out: Path, say: Callable[[str], None]
+    name: str, recipe: ProbeRecipe, loaded: Loaded, backbone: Any, out: Path, say: Callable[[str], None]
 ) -> np.ndarray:
     """One backbone's features of all views, from an earlier run with the same inputs where there is one."""
     key = hashlib.sha256(
-        json.dumps([name, recipe.size, recipe.views, recipe.seed, list(frame["file"])]).encode()
+        json.dumps([name, recipe.size, recipe.views, recipe.seed, list(loaded.frame["file"])]).encode()
     ).hexdigest()[:16]
     path = out / f"features-{key}.npy"
     if path.is_file():
         say(f"features: {path.name}, from an earlier run")
         return np.load(path)
-    say(f"features: {1 + recipe.views} views of {len(frame)} images at {recipe.size} px through {name}")
+    say(f"features: {1 + recipe.views} views of {len(loaded.images)} images at {recipe.size} px through {name}")
     from rich.progress import Progress
 
     with Progress() as bar:
-        task = bar.add_task("features", total=(1 + recipe.views) * len(frame))
-        images = load_images(list(frame["path"]))
+        task = bar.add_task("features", total=(1 + recipe.views) * len(loaded.images))
         features = extract(
-            backbone, images, recipe.size, recipe.views, recipe.seed, lambda n: bar.update(task, advance=n)
+            backbone, loaded.images, recipe.size, recipe.views, recipe.seed, lambda n: bar.update(task, advance=n)
         )
     np.save(path.with_suffix(".part.npy"), features)
     path.with_suffix(".part.npy").rename(path)

@@ -2,55 +2,144 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import re
+from collections.abc import Callable, Collection
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from worker.errors import BadInput, ConfigError
+from train.folder import read_folder
+from train.images import LONGEST_SIDE as LONGEST_SIDE
+from train.images import load_images as load_images
+from train.names import CLASSES, PARTIAL, class_named
+from worker.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CLASSES = ("abdominal", "adult_chest", "pediatric_chest", "spine", "other")
-"""The paper's five classes, in the order of a model's outputs."""
+log = logging.getLogger(__name__)
 
-PARTIAL = {"chest": ("adult_chest", "pediatric_chest")}
-"""Labels that name a set of classes: here a chest whose patient's age is unknown."""
+OTHER_NAMES = {"path": "file", "label": "class", "license": "licence"}
+"""Columns by the names that others give them."""
 
-LONGEST_SIDE = 512
-"""Images are held in memory no larger than this (pixels)."""
+NOT_STATED = "not stated"
+"""How a list of licences names a row that has none."""
 
 
-def read_manifest(path: Path, split: str | None = None) -> pd.DataFrame:
-    """Rows of a manifest, with the columns class, dataset, patient, age and path.
+def read_manifest(
+    path: Path,
+    split: str | None = None,
+    *,
+    splits: Path | None = None,
+    licences: Collection[str] | None = None,
+    say: Callable[[str], None] = log.warning,
+) -> pd.DataFrame:
+    """Rows of a manifest, with the columns class, dataset, patient, age, licence, split, file and path.
 
-    path: CSV with at least `file` (relative to the CSV) and `class`;
-    optionally split, dataset, patient, age and licence.
-    split: keep only rows of this split.
+    path: CSV or Parquet with at least `file` (or `path`; relative to it, or
+    absolute) and `class` (or `label`); optionally split, dataset, patient, age and licence.
+    Or a folder <root>/[<split>/]<class>/ of DICOM, PNG and JPEG files.
+    split: keep only rows of this split; of a manifest that has no `dev`, its
+    `train` and `val` are `dev` together.
+    splits: file that train.split wrote for this manifest; its splits take the place of the manifest's.
+    licences: keep only rows with one of these, see `with_licence`.
 
     Raises ConfigError where a column is missing or a class is unknown.
     """
-    import pandas as pd
-
-    frame = pd.read_csv(path, dtype={"patient": str})
-    for column in ("file", "class"):
-        if column not in frame.columns:
-            raise ConfigError(f"{path}: the manifest has no column '{column}'; it needs 'file' and 'class'.")
-    unknown = sorted(set(frame["class"]) - set(CLASSES) - set(PARTIAL))
-    if unknown:
-        raise ConfigError(f"{path}: unknown class {unknown[0]!r}; known are {', '.join((*CLASSES, *PARTIAL))}.")
+    if path.is_dir():
+        frame, root = read_folder(path), path
+    else:
+        frame, root = _read_table(path), path.parent
     for column in ("split", "dataset", "patient", "licence"):
-        frame[column] = frame[column].fillna("") if column in frame.columns else ""
+        frame[column] = [_text(one) for one in frame[column]] if column in frame.columns else ""
     frame["age"] = [years(one) for one in frame["age"]] if "age" in frame.columns else np.nan
+    if licences is not None:
+        frame = with_licence(frame, licences, say)
+    if splits is not None:
+        from train.split import read_splits
+
+        frame["split"] = read_splits(splits, frame)
     if split is not None:
-        frame = frame[frame["split"] == split]
+        names = {"train", "val"} if split == "dev" and "dev" not in set(frame["split"]) else {split}
+        frame = frame[frame["split"].isin(names)]
         if frame.empty:
             raise ConfigError(f"{path}: no row has split '{split}'.")
     frame = frame.reset_index(drop=True)
-    frame["path"] = [str(path.parent / name) for name in frame["file"]]
+    frame["path"] = [str(root / name) for name in frame["file"]]
     return frame
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    text = {"patient": str, "file": str, "path": str}
+    try:
+        is_parquet = path.suffix.lower() in (".parquet", ".pq")
+        frame = pd.read_parquet(path) if is_parquet else pd.read_csv(path, dtype=text)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path}: cannot be read as a CSV or Parquet table ({type(error).__name__}); a manifest is one of these."
+        ) from error
+    for other, ours in OTHER_NAMES.items():
+        if ours not in frame.columns and other in frame.columns:
+            frame = frame.rename(columns={other: ours})
+    for column in ("file", "class"):
+        if column not in frame.columns:
+            raise ConfigError(f"{path}: the manifest has no column '{column}'; it needs 'file' and 'class'.")
+        if frame[column].isna().any():
+            row = int(np.nonzero(frame[column].isna())[0][0])
+            raise ConfigError(f"{path}: row {row + 1} has no {column}; fill it in or take the row out.")
+    given = [str(one) for one in frame["class"]]
+    known = {one: class_named(one) for one in set(given)}
+    unknown = sorted(one for one, ours in known.items() if ours is None)
+    if unknown:
+        raise ConfigError(f"{path}: unknown class {unknown[0]!r}; known are {', '.join((*CLASSES, *PARTIAL))}.")
+    frame["class"] = [known[one] for one in given]
+    frame["file"] = frame["file"].astype(str)
+    twice = frame["file"][frame["file"].duplicated()]
+    if len(twice):
+        raise ConfigError(f"{path}: the file {twice.iloc[0]} is listed more than once; keep one row of it.")
+    return frame
+
+
+def _text(value: object) -> str:
+    """A cell as text; a column of numbers with gaps holds 7.0 where the table has 7."""
+    if value is None or value != value:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def read_licences(text: str) -> list[str]:
+    """Licences of a file with one a line, or of a list separated by commas."""
+    path = Path(text)
+    parts = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
+    licences = [one.strip() for one in parts if one.strip()]
+    if not licences:
+        raise ConfigError(f"licences {text!r}: the list is empty; name a file with one a line, or a list with commas.")
+    return licences
+
+
+def with_licence(frame: pd.DataFrame, licences: Collection[str], say: Callable[[str], None]) -> pd.DataFrame:
+    """The rows whose licence is on the list; tells how many are dropped, and their licences.
+
+    licences: compared without regard to case, as a whole; `*` stands for any
+    text. "not stated" means rows without a licence. Raises ConfigError where no row is left.
+    """
+    wanted = [one.lower() for one in licences]
+    given = frame["licence"].where(frame["licence"] != "", NOT_STATED)
+    allowed = {one: any(fnmatchcase(one.lower(), pattern) for pattern in wanted) for one in given.unique()}
+    kept = given.map(allowed).astype(bool)
+    dropped = given[~kept].value_counts()
+    if len(dropped):
+        named = "; ".join(f"{count} x {name!r}" for name, count in dropped.items())
+        say(f"{int(dropped.sum())} of {len(frame)} images are left out, their licence is not on the list: {named}")
+    if not kept.any():
+        raise ConfigError("no image has a licence on the list; the manifest's are named above.")
+    return frame[kept].reset_index(drop=True)
 
 
 def years(age: object) -> float:
@@ -76,26 +165,21 @@ def group_of(frame: pd.DataFrame) -> np.ndarray:
     return np.where(known, frame["dataset"] + "/" + frame["patient"], frame["file"]).astype(str)
 
 
-def load_images(paths: list[str]) -> list[np.ndarray]:
-    """Decode files as the worker does; each (rows, columns) uint8, longer side at most 512.
+def patient_numbers(frame: pd.DataFrame) -> np.ndarray:
+    """(n,) groups as numbers that depend on the files alone, however patients are named in this run.
 
-    Raises BadInput with the file's name where one cannot be decoded.
+    They count the groups in order of their first file's name.
     """
-    import cv2
+    groups = group_of(frame)
+    order = np.argsort(frame["file"].to_numpy(str), kind="stable")
+    numbers: dict[str, int] = {}
+    for one in groups[order]:
+        numbers.setdefault(one, len(numbers))
+    return np.array([numbers[one] for one in groups], int)
 
-    from worker.pixels import read_file
 
-    images = []
-    for path in paths:
-        pixels = read_file(Path(path)).pixels
-        scale = LONGEST_SIDE / max(pixels.shape)
-        if scale < 1:
-            size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
-            pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-        if pixels.dtype != np.uint8:
-            low, high = np.percentile(pixels, (0.5, 99.5))
-            if high <= low:
-                raise BadInput(f"{path}: every pixel has the same value; take the file out of the manifest.")
-            pixels = (np.clip((pixels - low) / (high - low), 0, 1) * 255).astype(np.uint8)
-        images.append(pixels)
-    return images
+def digest_of(frame: pd.DataFrame) -> str:
+    """SHA-256 of what is learned from: files, classes, sources, splits and which images share a patient."""
+    rows = zip(frame["file"], frame["class"], frame["dataset"], frame["split"], patient_numbers(frame))
+    text = "\n".join(sorted("\t".join(map(str, row)) for row in rows))
+    return hashlib.sha256(text.encode()).hexdigest()

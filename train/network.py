@@ -11,25 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.utils.data import ConcatDataset
 
 from train.backbones import load_pretrained, make_network
 from train.batches import Views
 from train.calibrate import calibrate
 from train.checkpoint import Checkpoint, describe, save
+from train.dataset import DataOptions, Loaded, load
 from train.loop import Examples, Loop, read_state
 from train.losses import read_teacher
 from train.machine import Machine, find_machine
-from train.manifest import CLASSES, allowed_classes, load_images, read_manifest
+from train.manifest import CLASSES, allowed_classes
 from train.probe import balanced_weights
 from train.recipe import NetworkRecipe
-from train.split import split_by_patient
 from worker.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-SHARES = {"train": 0.82, "val": 0.18}
-"""How `dev` is divided, by patient: 0.70 to 0.15, as the paper divides what is not `test`."""
 
 
 def fit_network(
@@ -38,6 +36,7 @@ def fit_network(
     weights: Path | None,
     out: Path,
     say: Callable[[str], None],
+    options: DataOptions | None = None,
     save_minutes: float = 10,
 ) -> Path:
     """Train by a recipe; the checkpoint's path. A killed run goes on where it was saved last.
@@ -46,24 +45,30 @@ def fit_network(
     them; None for random ones. out: folder for state.pt (while it runs),
     log.jsonl, curves.png, validation.json and checkpoint.pt.
 
-    The split `test` is not read. Temperature and thresholds come from the
+    Learned from is `train`, and `val` judges each epoch (`dev` is divided
+    into both, by patient); of the split `test` nothing is used but the check
+    that it is apart. Temperature and thresholds come from the
     validation images, which are of the same sources as the training images:
     they promise more than another hospital's images will hold.
     """
     out.mkdir(parents=True, exist_ok=True)
     target = out / "checkpoint.pt"
-    learned, judged = _rows(manifest, recipe)
-    fingerprint = _fingerprint(recipe, learned, judged, weights)
+    machine = find_machine()
+    if machine.rank:  # one process speaks for all, and decodes for all
+        say = _nothing
+        machine.wait()
+    loaded = load(manifest, out, say, options, recipe.size)
+    if machine.rank == 0:
+        machine.wait()
+    learned, judged = _parts(loaded, manifest, recipe)
+    fingerprint = _fingerprint(recipe, learned.frame, judged.frame, weights)
     state = read_state(out, fingerprint)
     if state is not None and state.get("done") and target.is_file():
         say("the training was finished by an earlier run")
         return target
-    machine = find_machine()
-    if machine.rank:  # one process speaks for all
-        say = _nothing
     if recipe.batch % machine.world:
         raise ConfigError(f"{recipe.name}: batch {recipe.batch} cannot be shared by {machine.world} processes.")
-    say(f"{recipe.architecture} on {len(learned)} images, judged on {len(judged)}; {machine}")
+    say(f"{recipe.architecture} on {len(learned.frame)} images, judged on {len(judged.frame)}; {machine}")
     torch.manual_seed(recipe.seed)
     model = make_network(
         recipe.architecture,
@@ -77,7 +82,7 @@ def fit_network(
     loop = Loop(model, _examples(recipe, learned, judged), recipe, machine, out, fingerprint, save_minutes, say)
     outcome = loop.run()
     if machine.rank == 0:
-        _finish(recipe, model, outcome, learned, judged, manifest, machine, out, say)
+        _finish(recipe, model, outcome, learned.frame, judged.frame, manifest, machine, out, say)
     loop.forget()
     return target
 
@@ -115,6 +120,7 @@ def _finish(
     model.load_state_dict(outcome.state)
     training_data = {
         **describe(learned, manifest),
+        "method": recipe.method,
         "backbones": [recipe.architecture],
         "accuracy": recipe.accuracy,
         "validation_images": len(judged),
@@ -122,44 +128,37 @@ def _finish(
     save(Checkpoint(model.cpu(), asdict(recipe), calibration, training_data), out / "checkpoint.pt")
 
 
-def _rows(manifest: Path, recipe: NetworkRecipe) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What is learned from and what judges: the splits `train` and `val`, or `dev` divided by patient.
+def _parts(loaded: Loaded, manifest: Path, recipe: NetworkRecipe) -> tuple[Loaded, Loaded]:
+    """What is learned from and what judges.
 
     Images that judge have one class; images to learn from too, unless the recipe takes partial labels.
     """
-    frame = read_manifest(manifest)
-    frame = frame[frame["split"] != "test"].reset_index(drop=True)
-    splits = set(frame["split"])
-    if not splits & {"dev", "train"}:
-        raise ConfigError(f"{manifest}: no row has split 'dev' or 'train'; there is nothing to learn from.")
-    if "val" in splits:
-        judged, learned = frame["split"] == "val", frame["split"].isin(("dev", "train"))
-    else:
-        # All of it, also what is left out below: other recipes divide the same patients the same way.
-        frame = frame[frame["split"].isin(("dev", "train"))].reset_index(drop=True)
-        part = split_by_patient(frame, SHARES, recipe.seed)
-        judged, learned = part == "val", part == "train"
-    plain = frame["class"].isin(CLASSES)
-    learned = learned & (plain | recipe.partial)
-    learned, judged = (frame[one].reset_index(drop=True) for one in (learned, judged & plain))
-    for name, rows, least in (("training", learned, recipe.batch), ("validation", judged, 1)):
-        if len(rows) < least:
-            raise ConfigError(f"{manifest}: {len(rows)} {name} images; at least {least} are needed.")
-    return learned, judged
+    parts = []
+    for split, least in (("train", recipe.batch), ("val", 1)):
+        part = loaded.only(split)
+        if split == "val" or not recipe.partial:
+            part = part.of(*CLASSES)
+        if len(part.frame) < least:
+            raise ConfigError(f"{manifest}: {len(part.frame)} images in the split {split!r}; needed are {least}.")
+        parts.append(part)
+    return parts[0], parts[1]
 
 
-def _examples(recipe: NetworkRecipe, learned: pd.DataFrame, judged: pd.DataFrame) -> Examples:
+def _examples(recipe: NetworkRecipe, learned: Loaded, judged: Loaded) -> Examples:
     from rich.progress import track
 
-    labels = np.asarray(learned["class"])
-    paths = [*learned["path"], *judged["path"]]
+    for one in (learned, judged):
+        # Now, not in the workers: what is in memory when they start, they share.
+        for _ in track(one.images, "reading", total=len(one.images)):
+            pass
+    labels, sources = np.asarray(learned.frame["class"]), np.asarray(learned.frame["dataset"])
     return Examples(
-        Views([image for one in track(paths, "reading") for image in load_images([one])], recipe),
-        len(learned),
+        Views(ConcatDataset([learned.images, judged.images]), recipe),
+        len(learned.frame),
         allowed_classes(list(labels)),
-        balanced_weights(labels, np.asarray(learned["dataset"]), recipe.source_power) if recipe.balanced else None,
-        read_teacher(Path(recipe.teacher), list(learned["file"])) if recipe.teacher else None,
-        _truth(judged),
+        balanced_weights(labels, sources, recipe.source_power) if recipe.balanced else None,
+        read_teacher(Path(recipe.teacher), list(learned.frame["file"])) if recipe.teacher else None,
+        _truth(judged.frame),
     )
 
 

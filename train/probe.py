@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def extract(
     model: torch.nn.Module,
-    images: list[np.ndarray],
+    images: Sequence[np.ndarray],
     size: int,
     views: int,
     seed: int,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from train.manifest import group_of
+from train.manifest import digest_of, patient_numbers
 from worker.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}
 """As in the paper."""
 
+TOLD = 5
+"""Leaks that a refusal names."""
+
 SMALLEST_STRATUM = 7
 """Images of a class from one source; what is rarer is shared out together with the class's other rare sources.
 
@@ -23,12 +28,15 @@ With 0.15 as the smallest share, seven images are the first of which a part is o
 """
 
 
-def split_by_patient(frame: pd.DataFrame, shares: Mapping[str, float], seed: int) -> np.ndarray:
+def split_by_patient(
+    frame: pd.DataFrame, shares: Mapping[str, float], seed: int, together: Sequence[tuple[int, int]] = ()
+) -> np.ndarray:
     """(n,) names of splits; all images of a patient have the same.
 
     frame: rows with class, dataset, patient and file, as read_manifest gives
     them; a row whose patient is unknown stands for itself.
     shares: by the name of a split, above 0, together 1.
+    together: pairs of rows that may not be parted either, such as near-duplicates.
 
     Patients come one by one, those with the most images first and otherwise
     by chance, and each goes where its class and source are furthest below
@@ -42,7 +50,7 @@ def split_by_patient(frame: pd.DataFrame, shares: Mapping[str, float], seed: int
         raise ConfigError(f"shares of the splits: {said or 'none'}; each must be above 0, and all together 1.")
     classes = np.unique(frame["class"].astype(str), return_inverse=True)[1]
     strata = _strata(frame, classes)
-    _, group, sizes = np.unique(group_of(frame), return_inverse=True, return_counts=True)
+    _, group, sizes = np.unique(_joined(frame, together), return_inverse=True, return_counts=True)
     rows_of = np.split(np.argsort(group, kind="stable"), np.cumsum(sizes)[:-1])
     order = np.random.default_rng(seed).permutation(len(sizes))
     filled = np.zeros((strata.max(initial=-1) + 1, len(names)))
@@ -59,6 +67,19 @@ def split_by_patient(frame: pd.DataFrame, shares: Mapping[str, float], seed: int
     return np.array(names, object)[chosen].astype(str)
 
 
+def _joined(frame: pd.DataFrame, together: Sequence[tuple[int, int]]) -> np.ndarray:
+    """(n,) numbers of patients; those that `together` ties have one number."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    numbers = patient_numbers(frame)
+    if not together:
+        return numbers
+    one, other = numbers[np.array(together).T]
+    size = int(numbers.max()) + 1
+    return connected_components(coo_array((np.ones(len(one)), (one, other)), (size, size)), directed=False)[1][numbers]
+
+
 def _strata(frame: pd.DataFrame, classes: np.ndarray) -> np.ndarray:
     """(n,) one number a class and source; a class's sources of few images share one."""
     sources = np.unique(frame["dataset"].astype(str), return_inverse=True)[1]
@@ -66,3 +87,137 @@ def _strata(frame: pd.DataFrame, classes: np.ndarray) -> np.ndarray:
     _, inverse, counts = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
     pairs[counts[inverse.ravel()] < SMALLEST_STRATUM, 1] = -1
     return np.unique(pairs, axis=0, return_inverse=True)[1].ravel()
+
+
+def read_or_make_splits(
+    frame: pd.DataFrame,
+    path: Path,
+    shares: Mapping[str, float] = SHARES,
+    seed: int = 0,
+    together: Sequence[tuple[int, int]] = (),
+) -> np.ndarray:
+    """(n,) the split of each row, from the file of an earlier run, or made now and written there.
+
+    path: a CSV with the columns file and split; beside it, path.json holds
+    the digest of the rows it was made from, the shares and the seed.
+
+    A manifest's own splits stay: where it has `test`, only the rest is
+    divided, into `train` and `val` (unless it has both of these too).
+
+    Raises ConfigError where the file was made from other rows.
+    """
+    if path.is_file():
+        return read_splits(path, frame)
+    split = divide(frame, shares, seed, together)
+    _write(path, frame, split, {"digest": digest_of(frame), "shares": dict(shares), "seed": seed})
+    return split
+
+
+def divide(
+    frame: pd.DataFrame, shares: Mapping[str, float], seed: int, together: Sequence[tuple[int, int]] = ()
+) -> np.ndarray:
+    """(n,) the split of each row: the manifest's own where it has them, see `read_or_make_splits`."""
+    own = frame["split"].to_numpy(str)
+    present = set(own)
+    if present == {""}:
+        return split_by_patient(frame, shares, seed, together)
+    if {"train", "val"} <= present or not present & {"", "dev", "train"}:
+        return own
+    # What is there to learn from has no part of its own for choosing: it is taken from it.
+    rows = np.nonzero(np.isin(own, ["", "dev", "train"]))[0]
+    both = {name: shares[name] for name in ("train", "val") if name in shares} or {"train": 0.85, "val": 0.15}
+    total = sum(both.values())
+    place = {int(row): index for index, row in enumerate(rows)}
+    inside = [(place[one], place[other]) for one, other in together if one in place and other in place]
+    part = frame.iloc[rows].reset_index(drop=True)
+    split = own.astype(object)
+    split[rows] = split_by_patient(part, {name: share / total for name, share in both.items()}, seed, inside)
+    return split.astype(str)
+
+
+def read_shares(text: str) -> dict[str, float]:
+    """Shares of train, val and test, as in 0.70/0.15/0.15. Raises ConfigError."""
+    try:
+        train, val, test = (float(one) for one in text.split("/"))
+    except ValueError as error:
+        raise ConfigError(f"shares {text!r}: needed are three numbers, as in 0.70/0.15/0.15.") from error
+    return {"train": train, "val": val, "test": test}
+
+
+def read_splits(path: Path, frame: pd.DataFrame) -> np.ndarray:
+    """(n,) the split of each row by a file that was made from these rows. Raises ConfigError."""
+    import pandas as pd
+
+    made_from = _about(path)
+    try:
+        table = pd.read_csv(path, dtype=str).set_index("file")["split"]
+        written = json.loads(made_from.read_text(encoding="utf-8"))["digest"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"{path}: cannot be read with {made_from.name} beside it ({type(error).__name__}); "
+            "take both away to divide anew."
+        ) from error
+    if written != digest_of(frame) or not set(frame["file"]) <= set(table.index):
+        raise ConfigError(
+            f"{path}: these splits were made from other images than the manifest has now; "
+            "take the file away to divide anew, or name another."
+        )
+    return table.loc[frame["file"]].to_numpy(str)
+
+
+def _write(path: Path, frame: pd.DataFrame, split: np.ndarray, about: Mapping[str, object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _about(path).write_text(json.dumps({**about, **counts(split)}, indent=1), encoding="utf-8")
+    part = path.with_name(f"{path.name}.part")
+    frame[["file"]].assign(split=split).to_csv(part, index=False)
+    part.rename(path)
+
+
+def _about(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def counts(split: np.ndarray) -> dict[str, int]:
+    """How many images each split has."""
+    names, numbers = np.unique(split, return_counts=True)
+    return {str(name): int(number) for name, number in zip(names, numbers)}
+
+
+def check_splits(
+    frame: pd.DataFrame,
+    split: np.ndarray,
+    duplicates: Sequence[tuple[int, int]],
+    allow: bool,
+    say: Callable[[str], None],
+) -> int:
+    """How many patients and near-duplicates stand in more than one split.
+
+    duplicates: pairs of rows (see train.duplicates). allow: tell them only.
+    Raises ConfigError naming the first few files otherwise. An image that a user leaves
+    out of training altogether (a split other than train, val, dev and test) does not count.
+    """
+    import pandas as pd
+
+    counted = np.isin(split, ["train", "val", "dev", "test"])
+    rows = pd.DataFrame({"file": frame["file"], "split": split, "patient": patient_numbers(frame)})[counted]
+    leaks = []
+    for _, one in rows.groupby("patient"):
+        if one["split"].nunique() > 1:
+            first = one.drop_duplicates("split")
+            leaks.append("one patient: " + _sides(first["file"], first["split"]))
+    for pair in duplicates:
+        if counted[list(pair)].all() and split[pair[0]] != split[pair[1]]:
+            leaks.append("near-duplicates: " + _sides(frame["file"].iloc[list(pair)], split[list(pair)]))
+    if leaks and not allow:
+        raise ConfigError(
+            f"{len(leaks)} times the same patient or picture stands in two splits, so that a test would measure "
+            f"memory: {'; '.join(leaks[:TOLD])}{'; ...' if len(leaks) > TOLD else ''}. "
+            "Change the manifest's splits, or accept it with --allow-leaks."
+        )
+    for one in leaks:
+        say(f"in two splits, {one}")
+    return len(leaks)
+
+
+def _sides(files: Iterable[str], splits: Iterable[str]) -> str:
+    return ", ".join(f"{file} ({split})" for file, split in zip(files, splits))

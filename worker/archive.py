@@ -117,6 +117,20 @@ class Archive:
             if one.verdict is None:
                 yield one
 
+    def with_metadata(self, name: str, value: str) -> Iterator[Stored]:
+        """Every instance whose metadata of this name (as registered in Orthanc) has this value."""
+        return self._find_instances({"Query": {}, "MetadataQuery": {name: value}})
+
+    def with_label(self, label: str, level: Level) -> Iterator[list[Stored]]:
+        """The instances of each resource of a level that carries a label."""
+        if level == "instance":
+            for one in self._find_instances({"Query": {}, "Labels": [label], "LabelsConstraint": "All"}):
+                yield [one]
+            return
+        parent = {"series": "ParentSeries", "study": "ParentStudy"}[level]
+        for resource in self.find_label(label, level):
+            yield list(self._find_instances({parent: resource["ID"], "Query": {}}))
+
     def _find_instances(self, query: dict[str, Any], study: str = "") -> Iterator[Stored]:
         since = 0
         while True:

@@ -32,15 +32,7 @@ def prepare(pixels: np.ndarray, size: int) -> np.ndarray:
     Returns (size, size) float32 in 0..1; the padding is 0. An image of one
     value becomes all 0.
     """
-    import cv2
-
-    rows, columns = pixels.shape
-    scale = size / max(rows, columns)
-    target = (max(1, round(columns * scale)), max(1, round(rows * scale)))
-    if pixels.dtype not in (np.uint8, np.uint16, np.float32):
-        pixels = pixels.astype(np.float32)
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    small = cv2.resize(pixels, target, interpolation=interpolation).astype(np.float32)
+    small = resize(pixels, size).astype(np.float32)
     low, high = np.percentile(small, (LOW_PERCENTILE, HIGH_PERCENTILE))
     square = np.zeros((size, size), np.float32)
     if high > low:
@@ -50,16 +42,31 @@ def prepare(pixels: np.ndarray, size: int) -> np.ndarray:
     return square
 
 
-def squash(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Fill a square without keeping the aspect ratio, as the paper's code does; else as `prepare`."""
+def resize(pixels: np.ndarray, size: int) -> np.ndarray:
+    """The first step alone: (rows, columns) whose longer side is `size`; uint8, uint16 or float32.
+
+    What it returns it returns unchanged when called again, so an image that
+    was kept at this size is prepared to the bit like the original.
+    """
     import cv2
 
+    rows, columns = pixels.shape
+    scale = size / max(rows, columns)
+    target = (max(1, round(columns * scale)), max(1, round(rows * scale)))
     if pixels.dtype not in (np.uint8, np.uint16, np.float32):
         pixels = pixels.astype(np.float32)
-    # Each side by itself: averaged where it shrinks, interpolated where it grows.
-    smaller = (min(pixels.shape[1], size), min(pixels.shape[0], size))
-    small = cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA)
-    return prepare(cv2.resize(small, (size, size), interpolation=cv2.INTER_LINEAR), size)
+    return cv2.resize(pixels, target, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+
+
+def squash(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Fill a square without keeping the aspect ratio, as the paper's code does; else as `prepare`.
+
+    `resize` comes first here too, so that training, which holds images at
+    that size, and the worker see the same to the bit.
+    """
+    import cv2
+
+    return prepare(cv2.resize(resize(pixels, size), (size, size), interpolation=cv2.INTER_LINEAR), size)
 
 
 PREPARATIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {PREPARATION: prepare, SQUASHED: squash}

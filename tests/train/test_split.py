@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
+from tests.helpers import sample
+from train.cli import main
+from train.dataset import DataOptions, load
+from train.images import eight_bit, load_images
 from train.manifest import group_of, read_manifest
-from train.split import SHARES, split_by_patient
+from train.split import SHARES, check_splits, divide, read_or_make_splits, split_by_patient
 from worker.errors import ConfigError
 
 
@@ -24,6 +31,7 @@ def frame_of(rows: int = 3000, seed: int = 0) -> pd.DataFrame:
             "class": random.choice(["spine", "other"], rows, p=[0.2, 0.8]),
             "dataset": random.choice(["X", "Y", "Z"], rows, p=[0.85, 0.1, 0.05]),
             "patient": patients,
+            "split": "",
         }
     )
 
@@ -64,3 +72,86 @@ def test_the_shared_images_divide_by_class_and_patient(shared: Path) -> None:
     assert pd.Series(split).groupby(group_of(frame)).nunique().max() == 1
     for name, rows in frame.groupby("class"):
         assert abs((split[rows.index] == "val").mean() - 0.15) < 0.03, name
+
+
+def test_what_belongs_together_stays_together() -> None:
+    frame = frame_of(300).assign(patient="")
+    split = split_by_patient(frame, SHARES, 0, [(0, 7), (7, 40), (8, 9)])
+    assert split[0] == split[7] == split[40]
+    assert split[8] == split[9]
+
+
+def test_a_later_run_reads_the_splits_of_the_first(tmp_path: Path) -> None:
+    frame, path = frame_of(300), tmp_path / "out/splits.csv"
+    first = read_or_make_splits(frame, path, SHARES, 1)
+    turned = frame.iloc[::-1].reset_index(drop=True)
+    np.testing.assert_array_equal(read_or_make_splits(turned, path, SHARES, 2)[::-1], first)
+    about = json.loads((tmp_path / "out/splits.csv.json").read_text())
+    assert (about["seed"], about["train"]) == (1, int((first == "train").sum()))
+    with pytest.raises(ConfigError, match="made from other images"):
+        read_or_make_splits(frame.iloc[1:].reset_index(drop=True), path, SHARES, 1)
+    (tmp_path / "out/splits.csv.json").unlink()
+    with pytest.raises(ConfigError, match="take both away"):
+        read_or_make_splits(frame, path, SHARES, 1)
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        (["train", "val", "test"], {"train": 100, "val": 100, "test": 100}),
+        (["train", "test"], {"train": 124, "val": 26, "test": 150}),
+        (["dev", "test"], {"train": 124, "val": 26, "test": 150}),
+        (["dev", "dev", "unused"], {"train": 165, "val": 35, "unused": 100}),
+    ],
+)
+def test_a_manifests_own_splits_stay(own: list[str], expected: dict[str, int]) -> None:
+    frame = frame_of(300).assign(patient="", split=own * (300 // len(own)))
+    split = divide(frame, SHARES, 0)
+    for name, number in expected.items():
+        assert abs((split == name).sum() - number) <= 2
+    kept = np.isin(frame["split"], ["test", "unused"])
+    np.testing.assert_array_equal(split[kept], frame["split"][kept])
+
+
+def test_a_patient_or_a_picture_in_two_splits_is_refused_with_the_files() -> None:
+    frame = frame_of(6).assign(patient=["1", "1", "", "", "", ""], dataset="X")
+    split = np.array(["train", "test", "train", "val", "test", "unused"])
+    with pytest.raises(
+        ConfigError, match=r"2 times .*one patient: 0.png \(train\), 1.png \(test\); near-dup.*3.png \(val"
+    ):
+        check_splits(frame, split, [(2, 3), (2, 5)], False, print)
+    said: list[str] = []
+    assert check_splits(frame, split, [(2, 3)], True, said.append) == 2
+    assert said[1] == "in two splits, near-duplicates: 2.png (train), 3.png (val)"
+    assert check_splits(frame, np.array(["train"] * 6), [(2, 3)], False, print) == 0
+
+
+def test_the_command_refuses_a_film_that_is_in_two_splits(tmp_path: Path) -> None:
+    chest, leg = (eight_bit(load_images([str(sample(name))])[0]) for name in ("RG1_UNCR.dcm", "RG3_J2KI.dcm"))
+    for name, image in (("a.png", chest), ("b.jpg", chest), ("c.png", leg)):
+        cv2.imwrite(str(tmp_path / name), image)
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("file,class,split\na.png,chest,train\nb.jpg,chest,test\nc.png,other,val\n")
+    command = ["split", "--manifest", str(manifest), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 2
+    assert "near-duplicates: a.png (train), b.jpg (test)" in done.output
+    done = CliRunner().invoke(main, [*command, "--allow-leaks"])
+    assert done.exit_code == 0
+    assert "1 test, 1 train, 1 val; 0 broken files left out" in done.output
+    manifest.write_text(manifest.read_text().replace("split", "note"))
+    done = CliRunner().invoke(main, [*command, "--splits", str(tmp_path / "new.csv")])
+    assert done.exit_code == 0, done.output  # divided by us, what is the same film stays together
+    table = pd.read_csv(tmp_path / "new.csv").set_index("file")["split"]
+    assert table["a.png"] == table["b.jpg"]
+    assert len(read_manifest(manifest, splits=tmp_path / "new.csv")) == 3
+
+
+def test_broken_files_are_left_out_of_what_is_loaded(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.random.default_rng(0).integers(0, 255, (40, 40), np.uint8))
+    (tmp_path / "b.png").write_text("no image")
+    (tmp_path / "m.csv").write_text("path,label\na.png,Spine\nb.png,spine\n")
+    said: list[str] = []
+    loaded = load(tmp_path / "m.csv", tmp_path / "out", said.append, DataOptions())
+    assert (list(loaded.frame["file"]), len(loaded.images), loaded.broken) == (["a.png"], 1, 1)
+    assert any("b.png" in line for line in said)

@@ -7,6 +7,9 @@ import click
 from train.cli.evaluate import evaluate
 from train.cli.export import card, export
 from train.cli.fit import fit
+from train.cli.from_orthanc import from_orthanc
+from train.cli.manifest import manifest
+from train.cli.split import split
 from train.cli.weights import weights
 from worker import __version__
 from worker.cli import ErrorsInOneLine
@@ -18,5 +21,5 @@ def main() -> None:
     """Train, measure and export models that tell body parts apart."""
 
 
-for _command in (weights, fit, evaluate, export, card):
+for _command in (manifest, from_orthanc, split, weights, fit, evaluate, export, card):
     main.add_command(_command)

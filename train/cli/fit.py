@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from train.cli.options import manifest_option, out_option
+from train.cli.options import data_options, manifest_option, out_option
 from worker.errors import ConfigError
 
 
@@ -24,14 +24,26 @@ from worker.errors import ConfigError
     help="A network is saved this often inside an epoch, and after each.",
 )
 @out_option
+@data_options
 def fit(
-    manifest: Path, recipe: str, weights: str | None, overrides: tuple[str, ...], save_every: float, out: Path
+    manifest: Path,
+    recipe: str,
+    weights: str | None,
+    overrides: tuple[str, ...],
+    save_every: float,
+    out: Path,
+    licences: str | None,
+    splits: Path | None,
+    cache: Path | None,
+    allow_leaks: bool,
 ) -> None:
-    """Train by a recipe; writes checkpoint.pt and validation.json. The split test is not read.
+    """Train on what is not in the split test; writes checkpoint.pt and validation.json.
 
     The same command goes on with a run that was killed.
     """
+    from train.dataset import DataOptions
     from train.fit import fit as run
+    from train.manifest import read_licences
     from train.recipe import read_recipe
 
     settings = read_recipe(recipe, overrides)
@@ -41,4 +53,5 @@ def fit(
             "or say --weights none for random ones; nothing is downloaded."
         )
     folder = None if weights in (None, "none") else Path(str(weights))
-    click.echo(run(settings, manifest, folder, out, click.echo, save_every))
+    options = DataOptions(tuple(read_licences(licences)) if licences else None, splits, cache, allow_leaks)
+    click.echo(run(settings, manifest, folder, out, click.echo, options, save_every))

@@ -1,0 +1,71 @@
+"""`dicom-router-train from-orthanc`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from train.cli.options import out_option
+
+if TYPE_CHECKING:
+    from worker.archive import Level
+
+
+@click.command("from-orthanc")
+@click.option("--url", help="Orthanc's address. [default: DICOM_ROUTER_ORTHANC_URL; user and password come from there]")
+@click.option("--label", "labels", multiple=True, metavar="LABEL[=CLASS]", help="Images with this label; repeatable.")
+@click.option(
+    "--metadata",
+    multiple=True,
+    metavar="NAME=VALUE[=CLASS]",
+    help="Images whose metadata NAME is VALUE; repeatable.",
+)
+@click.option(
+    "--level",
+    type=click.Choice(["instance", "series", "study"]),
+    default="instance",
+    show_default=True,
+    help="Where labels are looked for; a study's label then means all its images.",
+)
+@click.option("--dataset", default="orthanc", show_default=True, help="The source's name in the manifest.")
+@click.option("--accept-predictions", is_flag=True, help="Take labels that a model wrote, too.")
+@out_option
+def from_orthanc(
+    url: str | None,
+    labels: tuple[str, ...],
+    metadata: tuple[str, ...],
+    level: Level,
+    dataset: str,
+    accept_predictions: bool,
+    out: Path,
+) -> None:
+    """Export images that people have labelled in an Orthanc: DICOM files and manifest.csv.
+
+    CLASS may be left out where the label (or value) is a class's name.
+    The files carry patients' data; patients in the manifest are salted hashes.
+    """
+    from train.orthanc import export_from, read_wanted
+    from worker.archive import Archive
+    from worker.settings import get_settings
+
+    settings = get_settings()
+    wanted = [
+        *(read_wanted("label", one, settings.label_prefix) for one in labels),
+        *(read_wanted("metadata", one, settings.label_prefix) for one in metadata),
+    ]
+    if not wanted:
+        raise click.UsageError("name at least one --label or --metadata.")
+    archive = Archive(settings.model_copy(update={"orthanc_url": url}) if url else settings)
+    try:
+        done = export_from(
+            archive, wanted, out, lambda line: click.echo(line, err=True), level, dataset, accept_predictions
+        )
+    finally:
+        archive.close()
+    click.echo(
+        f"{done.images} images listed in {done.manifest}; left out: {done.ambiguous} with two classes, "
+        f"{done.not_xrays} that are no X-rays, {done.broken} that cannot be read"
+    )
+    click.echo(f"the files in {out} carry patients' data: keep them as you keep the archive", err=True)

@@ -1,0 +1,63 @@
+"""`dicom-router-train manifest`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@click.command()
+@click.option(
+    "--folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder [<split>/]<class>/ of DICOM, PNG and JPEG files.",
+)
+@click.option(
+    "--sources",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with the public repositories behind the shipped model, each as <owner>/<name>.",
+)
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The .csv to write.")
+def manifest(folder: Path | None, sources: Path | None, out: Path) -> None:
+    """Write a manifest: of a folder of classes, or of the fetched public images.
+
+    With --sources, what is missing is listed beside OUT, with the commands
+    that fetch it; exit 1 where anything is.
+    """
+    if (folder is None) == (sources is None):
+        raise click.UsageError("name one of --folder and --sources.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if folder is not None:
+        from train.manifest import read_manifest
+
+        frame = read_manifest(folder)
+        _write(frame.assign(file=frame["path"]).drop(columns="path"), out)
+        return
+    assert sources is not None
+    from train.sources import find_sources, how_to_fetch
+
+    found, missing = find_sources(sources)
+    _write(found.rename(columns={"repo": "source_repo", "path": "source_path", "commit": "source_commit"}), out)
+    if len(missing):
+        beside = out.with_name(f"{out.stem}-missing.csv")
+        missing.to_csv(beside, index=False)
+        for line in how_to_fetch(missing, sources):
+            click.echo(line, err=True)
+        click.echo(f"{len(missing)} images are missing; all of them are listed in {beside}", err=True)
+        sys.exit(1)
+
+
+def _write(frame: pd.DataFrame, out: Path) -> None:
+    """Files below the manifest's folder are named relative to it, so that both can be moved together."""
+    root = out.resolve().parent
+    files = [Path(one).resolve() for one in frame["file"]]
+    names = [str(one.relative_to(root)) if one.is_relative_to(root) else str(one) for one in files]
+    columns = ["file", *(one for one in frame.columns if one != "file")]
+    frame.assign(file=names)[columns].to_csv(out, index=False)
+    click.echo(f"{len(frame)} images listed in {out}")
