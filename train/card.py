@@ -22,6 +22,10 @@ def write_card(model: Path, figures: dict[str, Any], target: Path) -> None:
             f"the figures are of {figures['model']['name']}, the model is {card.name}; evaluate it first."
         )
     data = card.training_data
+    if data.get("method") == "network":
+        raise ConfigError(
+            f"{model}: trained as a whole network, and the card's text is of probes; write its card by hand."
+        )
     sources = "\n".join(
         f"| {name} | {one['images']} | {'; '.join(one['licences'])} |" for name, one in data["sources"].items()
     )

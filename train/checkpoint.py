@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from train.manifest import CLASSES
+from train.manifest import CLASSES, digest_of
 from worker.errors import ConfigError
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 
 
@@ -49,10 +51,27 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(model.eval(), **saved)
 
 
+def describe(frame: pd.DataFrame, manifest: Path) -> dict[str, Any]:
+    """What a model was trained on: counts by class, sources, and a digest of the manifest (of a folder: its rows)."""
+    return {
+        "images": len(frame),
+        "by_class": {str(k): int(v) for k, v in frame["class"].value_counts().sort_index().items()},
+        "sources": {
+            str(name): {"images": len(rows), "licences": sorted(set(rows["licence"].fillna("not stated")))}
+            for name, rows in frame.groupby("dataset")
+        },
+        "manifest_sha256": (
+            hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else digest_of(frame)
+        ),
+    }
+
+
 def _network(recipe: dict[str, Any], path: Path) -> torch.nn.Module:
     """The network that a recipe trains, with random weights."""
-    from train.backbones import Probe
+    from train.backbones import Probe, make_network
 
     if recipe["method"] == "probe":
         return Probe(recipe["backbones"], None, len(CLASSES))
+    if recipe["method"] == "network":
+        return make_network(recipe["architecture"], len(CLASSES), pretrained_padding=recipe["start"] == "pretrained")
     raise ConfigError(f"{path}: trained by the method {recipe['method']!r}, which this version does not know.")

@@ -54,7 +54,14 @@ class Loaded:
 
     def only(self, *splits: str) -> Loaded:
         """The rows of these splits."""
-        rows = np.nonzero(self.frame["split"].isin(splits))[0]
+        return self._where("split", splits)
+
+    def of(self, *classes: str) -> Loaded:
+        """The rows of these classes."""
+        return self._where("class", classes)
+
+    def _where(self, column: str, values: Sequence[str]) -> Loaded:
+        rows = np.nonzero(self.frame[column].isin(values))[0]
         return Loaded(self.frame.iloc[rows].reset_index(drop=True), self.images.only(rows), self.broken)
 
 

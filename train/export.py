@@ -49,7 +49,8 @@ def export(checkpoint: Path, target: Path, metrics: dict[str, Any], images: list
         str(target),
         input_names=["image"],
         output_names=["logits"],
-        dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1, max=1024)}},
+        # By place: networks name their argument differently.
+        dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=1024)},),
         dynamo=True,
         external_data=False,
         verbose=False,
@@ -104,7 +105,14 @@ def _properties(saved: Checkpoint, metrics: dict[str, Any]) -> dict[str, str]:
     recipe, calibration = saved.recipe, saved.calibration
     values: dict[str, Any] = {
         "classes": [{"name": name, **TERMS[name]} for name in CLASSES],
-        "input": {"size": recipe["size"], "channels": 1, "mean": MEAN, "std": STD, "preparation": PREPARATION},
+        # A probe's recipe says nothing of these three: they come with its frozen networks.
+        "input": {
+            "size": recipe["size"],
+            "channels": 1,
+            "mean": recipe.get("mean", MEAN),
+            "std": recipe.get("std", STD),
+            "preparation": recipe.get("preparation", PREPARATION),
+        },
         "calibration": calibration,
         "training_data": saved.training_data,
         "metrics": metrics,

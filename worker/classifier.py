@@ -15,7 +15,7 @@ import numpy as np
 
 from worker.contract import RESERVED_CLASSES, is_label
 from worker.errors import AcceleratorMissing, BadModelFile
-from worker.prepare import PREPARATION, prepare
+from worker.prepare import PREPARATIONS
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -53,8 +53,9 @@ class ModelCard:
     """What a model file says of itself.
 
     sha256: of the file, hexadecimal. size: side of the square input in
-    pixels. mean, std: applied to prepared pixels (0..1). temperature:
-    divides the logits before the softmax.
+    pixels. preparation: a key of worker.prepare.PREPARATIONS. mean, std:
+    applied to prepared pixels (0..1). temperature: divides the logits before
+    the softmax.
     """
 
     name: str
@@ -63,6 +64,7 @@ class ModelCard:
     sha256: str
     classes: tuple[BodyPart, ...]
     size: int
+    preparation: str
     mean: float
     std: float
     temperature: float
@@ -83,10 +85,10 @@ def read_card(properties: dict[str, str], path: Path) -> ModelCard:
     try:
         parsed = {key: json.loads(properties[key]) for key in PROPERTIES[3:]}
         given, calibration = parsed["input"], parsed["calibration"]
-        if given["preparation"] != PREPARATION:
+        if given["preparation"] not in PREPARATIONS:
             raise BadModelFile(
                 f"{path}: the model was trained with the preparation {given['preparation']!r}, "
-                f"this worker does {PREPARATION!r}; use a worker and a model of the same version."
+                f"this worker knows {', '.join(PREPARATIONS)}; use a worker and a model of the same version."
             )
         classes = tuple(
             BodyPart(
@@ -106,6 +108,7 @@ def read_card(properties: dict[str, str], path: Path) -> ModelCard:
             sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
             classes=classes,
             size=int(given["size"]),
+            preparation=given["preparation"],
             mean=float(given["mean"]),
             std=float(given["std"]),
             temperature=float(calibration["temperature"]),
@@ -153,7 +156,8 @@ class Classifier:
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
         """(rows, columns), bone bright -> (1, size, size) float32, normalised."""
-        return ((prepare(pixels, self.card.size) - self.card.mean) / self.card.std)[None].astype(np.float32)
+        square = PREPARATIONS[self.card.preparation](pixels, self.card.size)
+        return ((square - self.card.mean) / self.card.std)[None].astype(np.float32)
 
     def logits(self, batch: np.ndarray) -> np.ndarray:
         """(n, 1, size, size) float32 -> (n, classes) float64."""

@@ -4,14 +4,21 @@ The steps, in order: shrink so that the longer side fits (aspect ratio kept),
 stretch the contrast between two percentiles, pad to a square. Percentiles are
 taken after shrinking: on a 2500 x 3000 image that is 33 ms saved, and specks
 of a few pixels cannot set the scale.
+
+A model file names its preparation; those that there are stand in PREPARATIONS.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 PREPARATION = "fit-stretch-pad-1"
-"""Name of these steps; a model file trained with others is refused."""
+"""Name of these steps."""
+
+SQUASHED = "stretch-squash-1"
+"""Name of the steps of `squash`, for the recipes of the paper."""
 
 LOW_PERCENTILE, HIGH_PERCENTILE = 0.5, 99.5
 
@@ -49,3 +56,18 @@ def resize(pixels: np.ndarray, size: int) -> np.ndarray:
     if pixels.dtype not in (np.uint8, np.uint16, np.float32):
         pixels = pixels.astype(np.float32)
     return cv2.resize(pixels, target, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+
+
+def squash(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Fill a square without keeping the aspect ratio, as the paper's code does; else as `prepare`.
+
+    `resize` comes first here too, so that training, which holds images at
+    that size, and the worker see the same to the bit.
+    """
+    import cv2
+
+    return prepare(cv2.resize(resize(pixels, size), (size, size), interpolation=cv2.INTER_LINEAR), size)
+
+
+PREPARATIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {PREPARATION: prepare, SQUASHED: squash}
+"""What a model file may name; any other name is refused. Steps that change get another name."""

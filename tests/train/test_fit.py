@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from tests.helpers import sample
+from tests.train.stripes import write_manifest
 from train.augment import augment
 from train.backbones import make_backbone
 from train.cli import main
-from train.fit import read_recipe
-from train.manifest import CLASSES, load_images
+from train.manifest import load_images
 from train.probe import Examples, balanced_weights, fit_linear
+from train.recipe import read_recipe
 from worker.classifier import Classifier
 from worker.errors import ConfigError
 
@@ -33,28 +33,11 @@ seed = 1
 """
 
 
-def stripes(label: int, random: np.random.Generator) -> np.ndarray:
-    """A picture whose class is the direction and the width of its stripes."""
-    rows, columns = np.mgrid[:96, :96]
-    across = (rows, columns, rows + columns, rows - columns, rows * columns / 48)[label]
-    return (127 + 90 * np.sin(across / 3) + random.normal(0, 15, (96, 96))).clip(0, 255).astype(np.uint8)
-
-
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two sources with 50 pictures of each class, and a few to test."""
-    folder = tmp_path_factory.mktemp("stripes")
-    random = np.random.default_rng(0)
-    lines = ["file,class,split,dataset,patient,age"]
-    for split, sources, number in (("dev", ("here", "there"), 50), ("test", ("elsewhere",), 8)):
-        for source in sources:
-            for label, name in enumerate(CLASSES):
-                for index in range(number):
-                    file = f"{split}-{source}-{name}-{index}.png"
-                    cv2.imwrite(str(folder / file), stripes(label, random))
-                    lines.append(f"{file},{name},{split},{source},{source}{name}{index},{3 if 'ped' in name else 40}")
-    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
-    return folder / "manifest.csv"
+    sources = {"here": ("dev", 50), "there": ("dev", 50), "elsewhere": ("test", 8)}
+    return write_manifest(tmp_path_factory.mktemp("stripes"), sources)
 
 
 def run(*arguments: object) -> str:
@@ -147,7 +130,7 @@ def test_weights_count_every_class_the_same_and_damp_large_sources() -> None:
 
 
 def test_wrong_names_and_missing_weights_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="known are mobilenetv1_probe, mobilenetv2_probe, three_probe"):
+    with pytest.raises(ConfigError, match=r"known are .*mobilenetv1_probe, .*mobilenetv2_probe, .*three_probe"):
         read_recipe("resnet9000")
     with pytest.raises(ConfigError, match="no pretrained weights there"):
         make_backbone("mobilenetv2", tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from worker.prepare import prepare
+from worker.prepare import prepare, resize, squash
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32, np.float64, np.int32])
@@ -37,3 +37,22 @@ def test_an_image_of_one_value_is_all_zero() -> None:
 
 def test_a_thin_strip_keeps_a_pixel() -> None:
     assert prepare(np.arange(4000, dtype=np.uint16)[None], 64).shape == (64, 64)
+
+
+def test_squashing_fills_the_square_and_forgets_the_aspect_ratio() -> None:
+    wide = np.tile(np.arange(1, 201, dtype=np.uint8), (100, 1))
+    square = squash(wide, 64)
+    assert (square.shape, square.dtype) == ((64, 64), np.float32)
+    assert (square.min(), square.max()) == (0, 1)
+    assert square[:, 8:].all()
+    np.testing.assert_allclose(square, squash(np.tile(wide, (4, 1)), 64), atol=0.05)
+
+
+def test_squashing_a_square_of_the_right_size_only_stretches_it() -> None:
+    image = np.random.default_rng(0).integers(0, 4000, (64, 64)).astype(np.uint16)
+    np.testing.assert_array_equal(squash(image, 64), prepare(image, 64))
+
+
+def test_what_training_holds_is_squashed_to_the_bit_like_the_original() -> None:
+    image = np.random.default_rng(0).integers(0, 4000, (300, 170)).astype(np.uint16)
+    np.testing.assert_array_equal(squash(resize(image, 64), 64), squash(image, 64))

@@ -11,6 +11,7 @@ from train.cli.fit import fit
 from train.cli.from_orthanc import from_orthanc
 from train.cli.manifest import manifest
 from train.cli.split import split
+from train.cli.weights import weights
 from worker import __version__
 from worker.cli import ErrorsInOneLine
 
@@ -21,5 +22,5 @@ def main() -> None:
     """Train, measure and export models that tell body parts apart."""
 
 
-for _command in (manifest, from_orthanc, split, fit, evaluate, compare, export, card):
+for _command in (manifest, from_orthanc, split, weights, fit, evaluate, compare, export, card):
     main.add_command(_command)

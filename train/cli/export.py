@@ -24,7 +24,7 @@ def export(checkpoint: Path, out: Path, manifest: Path) -> None:
     metrics: dict[str, Any] = json.loads(validation.read_text(encoding="utf-8")) if validation.is_file() else {}
     frame = read_manifest(manifest, "dev")
     images = load_images(list(frame["path"].sample(min(32, len(frame)), random_state=0)))
-    difference = run(checkpoint, out, {"validation": metrics.get("decays", {})}, images)
+    difference = run(checkpoint, out, {"validation": metrics.get("decays") or metrics.get("validation", {})}, images)
     click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, largest difference to PyTorch {difference:.2g}")
 
 

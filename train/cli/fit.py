@@ -7,31 +7,51 @@ from pathlib import Path
 import click
 
 from train.cli.options import data_options, manifest_option, out_option
+from worker.errors import ConfigError
 
 
 @click.command()
 @manifest_option
 @click.option("--recipe", default="three_probe", show_default=True, help="A recipe's name, or a .toml file.")
-@click.option("--weights", required=True, help="Folder with pretrained weights, or 'none' to start from random ones.")
+@click.option("--weights", help="Folder with pretrained weights, or 'none' to start from random ones.")
+@click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Another value for one of its settings.")
+@click.option(
+    "--save-every",
+    default=10.0,
+    show_default=True,
+    metavar="MINUTES",
+    type=click.FloatRange(min=0),
+    help="A network is saved this often inside an epoch, and after each.",
+)
 @out_option
 @data_options
 def fit(
     manifest: Path,
     recipe: str,
-    weights: str,
+    weights: str | None,
+    overrides: tuple[str, ...],
+    save_every: float,
     out: Path,
     licences: str | None,
     splits: Path | None,
     cache: Path | None,
     allow_leaks: bool,
 ) -> None:
-    """Train on what is not in the split test; writes checkpoint.pt and validation.json."""
+    """Train on what is not in the split test; writes checkpoint.pt and validation.json.
+
+    The same command goes on with a run that was killed.
+    """
     from train.dataset import DataOptions
     from train.fit import fit as run
-    from train.fit import read_recipe
     from train.manifest import read_licences
+    from train.recipe import read_recipe
 
+    settings = read_recipe(recipe, overrides)
+    if settings.pretrained and weights is None:
+        raise ConfigError(
+            f"the recipe {settings.name} starts from pretrained weights: name their folder with --weights, "
+            "or say --weights none for random ones; nothing is downloaded."
+        )
+    folder = None if weights in (None, "none") else Path(str(weights))
     options = DataOptions(tuple(read_licences(licences)) if licences else None, splits, cache, allow_leaks)
-    click.echo(
-        run(read_recipe(recipe), manifest, None if weights == "none" else Path(weights), out, click.echo, options)
-    )
+    click.echo(run(settings, manifest, folder, out, click.echo, options, save_every))

