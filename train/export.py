@@ -74,7 +74,7 @@ def to_onnx(model: torch.nn.Module, size: int, channels: int = 1) -> Any:
             str(path),
             input_names=["image"],
             output_names=["logits"],
-            dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1, max=1024)}},
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=1024)},),  # whatever the input is called
             dynamo=True,
             external_data=False,
             verbose=False,
