@@ -61,7 +61,12 @@ def quantise(model: Any, batches: Iterable[np.ndarray], float_depth: int) -> Any
             calibrate_method=quantization.CalibrationMethod.MinMax,
             nodes_to_exclude=_left_in_float(onnx.load(prepared), float_depth),
         )
-        return onnx.load(target)
+        made = onnx.load(target)
+    # The optimiser names all operator sets that it knows; another version of it may not know them.
+    used = [one for one in made.opset_import if one.domain in {node.domain for node in made.graph.node}]
+    del made.opset_import[:]
+    made.opset_import.extend(used)
+    return made
 
 
 def _left_in_float(model: Any, depth: int) -> list[str]:
