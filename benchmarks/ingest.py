@@ -11,9 +11,6 @@ the environment.
 from __future__ import annotations
 
 import argparse
-import csv
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -25,6 +22,7 @@ from pathlib import Path
 from pydicom.dataset import FileDataset
 from pydicom.uid import generate_uid
 
+from benchmarks.results_file import RESULTS, write
 from tests.helpers import read, to_bytes
 from worker.archive import Archive
 from worker.settings import Settings
@@ -111,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="How much does the router slow Orthanc's ingest?")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--files", type=int, default=200, help="uploads in each round")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     rows = [["images", "round", *(one.name for one in SETTINGS)]]
     print(
@@ -129,11 +127,7 @@ def main() -> None:
                 flush=True,
             )
         rows += [[size, str(n + 1), *(f"{one:.2f}" for one in each)] for n, each in enumerate(zip(*rates.values()))]
-    options.out.mkdir(parents=True, exist_ok=True)
-    python = platform.python_version()
-    environment = f"{platform.system().lower()}-{platform.machine()}-{os.cpu_count()}cores-python{python}"
-    with (options.out / f"ingest-{environment}.csv").open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+    write(options.out, "ingest", rows)
 
 
 def compare(make: Callable[[], FileDataset], rounds: int, files: int) -> dict[str, list[float]]:

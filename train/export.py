@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +18,9 @@ from worker import __version__
 from worker.classifier import Classifier, read_card
 from worker.errors import ModelError
 from worker.prepare import PREPARATION
+
+if TYPE_CHECKING:
+    import torch
 
 LICENCE = (
     "Research use only: trained on public X-rays of which many are licensed for research only (see MODEL_CARD.md). "
@@ -37,30 +42,46 @@ def export(checkpoint: Path, target: Path, metrics: dict[str, Any], images: list
     Raises ModelError where they disagree.
     """
     import onnx
-    import torch
 
     saved = load(checkpoint)
-    model, size = saved.model, saved.recipe["size"]
-    example = torch.zeros(2, 1, size, size)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    torch.onnx.export(
-        model,
-        (example,),
-        str(target),
-        input_names=["image"],
-        output_names=["logits"],
-        # By place: networks name their argument differently.
-        dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=1024)},),
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
-    written = onnx.load(target)
-    _forget_traces(written)
+    written = to_onnx(saved.model, saved.recipe["size"])
     _store_as_half(written)
-    onnx.helper.set_model_props(written, _properties(saved, metrics))
+    variant = {"precision": "fp32", "source": digest(checkpoint)}
+    onnx.helper.set_model_props(written, {**_properties(saved, metrics), "variant": json.dumps(variant)})
+    target.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(written, target)
-    return _compare(model, target, images)
+    difference = largest_difference(saved, target, images)
+    if difference > LARGEST_DIFFERENCE:
+        raise ModelError(f"{target}: ONNX Runtime and PyTorch differ by {difference:.2g}; do not use this file.")
+    return difference
+
+
+def digest(checkpoint: Path) -> str:
+    """What all variants of one model have in common: SHA-256 of the checkpoint, hexadecimal."""
+    return hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+
+
+def to_onnx(model: torch.nn.Module, size: int, channels: int = 1) -> Any:
+    """A network in evaluation mode as an ONNX ModelProto in fp32 with a dynamic batch, without properties."""
+    import onnx
+    import torch
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        torch.onnx.export(
+            model,
+            (torch.zeros(2, channels, size, size),),
+            str(path),
+            input_names=["image"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=1024)},),  # whatever the input is called
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+        written = onnx.load(path)
+    forget_traces(written)
+    return written
 
 
 def set_metrics(path: Path, metrics: dict[str, Any]) -> None:
@@ -75,7 +96,7 @@ def set_metrics(path: Path, metrics: dict[str, Any]) -> None:
     read_card({one.key: one.value for one in model.metadata_props}, path)
 
 
-def _forget_traces(model: Any) -> None:
+def forget_traces(model: Any) -> None:
     """Take out what the exporter notes of this machine: the source line, with its path, behind each node."""
     for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer, *model.functions):
         del part.metadata_props[:]
@@ -125,14 +146,12 @@ def _properties(saved: Checkpoint, metrics: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _compare(model: Any, target: Path, images: list[np.ndarray]) -> float:
+def largest_difference(saved: Checkpoint, target: Path, images: list[np.ndarray]) -> float:
+    """Between the logits of PyTorch and of a model file run on the CPU; images: (rows, columns) each."""
     import torch
 
     classifier = Classifier(target, "cpu", 2)
     batch = np.stack([classifier.prepare(image) for image in images])
     with torch.inference_mode():
-        expected = model(torch.from_numpy(batch)).numpy()
-    difference = float(np.abs(classifier.logits(batch) - expected).max())
-    if difference > LARGEST_DIFFERENCE:
-        raise ModelError(f"{target}: ONNX Runtime and PyTorch differ by {difference:.2g}; do not use this file.")
-    return difference
+        expected = saved.model(torch.from_numpy(batch)).numpy()
+    return float(np.abs(classifier.logits(batch) - expected).max())

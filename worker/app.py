@@ -54,7 +54,7 @@ def _plan_processes(conf: Any = None, options: Any = None, **_: Any) -> None:
     from worker.tasks import plan
 
     settings = get_settings()
-    provider = probe_provider(settings.model or PACKAGED_MODEL, settings.device)
+    provider = probe_provider(settings.model or PACKAGED_MODEL, settings.device, settings.precision)
     gpu = provider not in ("", "CPUExecutionProvider")
     cores = usable_cores()
     concurrency = (options or {}).get("concurrency") or settings.concurrency or (1 if gpu else cores)

@@ -16,9 +16,12 @@ import numpy as np
 from worker.contract import RESERVED_CLASSES, is_label
 from worker.errors import AcceleratorMissing, BadModelFile
 from worker.prepare import PREPARATIONS
+from worker.variants import Wanted, pick
 
 if TYPE_CHECKING:
     import onnxruntime
+
+    from worker.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +58,9 @@ class ModelCard:
     sha256: of the file, hexadecimal. size: side of the square input in
     pixels. preparation: a key of worker.prepare.PREPARATIONS. mean, std:
     applied to prepared pixels (0..1). temperature: divides the logits before
-    the softmax.
+    the softmax. precision: fp32, fp16 or int8. source: what all variants of
+    one model have in common and no other model has; empty in files that came
+    without variants.
     """
 
     name: str
@@ -70,6 +75,8 @@ class ModelCard:
     temperature: float
     training_data: dict[str, Any]
     metrics: dict[str, Any]
+    precision: str
+    source: str
 
 
 def read_card(properties: dict[str, str], path: Path) -> ModelCard:
@@ -84,6 +91,7 @@ def read_card(properties: dict[str, str], path: Path) -> ModelCard:
             )
     try:
         parsed = {key: json.loads(properties[key]) for key in PROPERTIES[3:]}
+        variant = json.loads(properties.get("variant", "{}"))
         given, calibration = parsed["input"], parsed["calibration"]
         if given["preparation"] not in PREPARATIONS:
             raise BadModelFile(
@@ -114,8 +122,10 @@ def read_card(properties: dict[str, str], path: Path) -> ModelCard:
             temperature=float(calibration["temperature"]),
             training_data=parsed["training_data"],
             metrics=parsed["metrics"],
+            precision=str(variant.get("precision", "fp32")),
+            source=str(variant.get("source", "")),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadModelFile(f"{path}: a metadata property is malformed ({error!r}); export the model again.") from error
     for one in classes:
         if not is_label("x" * 24 + one.name) or one.name in RESERVED_CLASSES:
@@ -140,19 +150,30 @@ class Classifier:
     device: `cpu`, `cuda` (raises AcceleratorMissing where no session can be
         made on a GPU) or `auto` (tries CUDA, falls back, logs which).
     threads: cores that one inference may use.
+    wanted: which variant of the model to run; without it, the very file at
+        `path`. `auto` takes the one fit for the device.
 
     Raises BadModelFile.
     """
 
-    def __init__(self, path: Path = PACKAGED_MODEL, device: str = "auto", threads: int = 1) -> None:
+    def __init__(
+        self, path: Path = PACKAGED_MODEL, device: str = "auto", threads: int = 1, wanted: Wanted = "fp32"
+    ) -> None:
         if not path.is_file():
             raise BadModelFile(f"{path}: no such model file; set DICOM_ROUTER_MODEL to an exported .onnx.")
-        self._session, self.provider = _open_session(path, device, threads)
-        self.card = read_card(self._session.get_modelmeta().custom_metadata_map, path)
+        self.path, self._session, self.provider = _open_session(path, wanted, device, threads)
+        self.card = read_card(_properties(self._session), self.path)
+        if self.path != path:
+            _check_same_model(self.card, self.path, path)
         self._input = self._session.get_inputs()[0].name
         outputs = self._session.get_outputs()[0].shape[-1]
         if outputs != len(self.card.classes):
-            raise BadModelFile(f"{path}: the model has {outputs} outputs and {len(self.card.classes)} classes.")
+            raise BadModelFile(f"{self.path}: the model has {outputs} outputs and {len(self.card.classes)} classes.")
+
+    @classmethod
+    def from_settings(cls, settings: Settings, threads: int = 1) -> Classifier:
+        """The model that the settings name, in the variant that they ask for."""
+        return cls(settings.model or PACKAGED_MODEL, settings.device, threads, settings.precision)
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
         """(rows, columns), bone bright -> (1, size, size) float32, normalised."""
@@ -172,24 +193,43 @@ class Classifier:
         return softmax(self.logits(batch), self.card.temperature)
 
 
-def _open_session(path: Path, device: str, threads: int) -> tuple[onnxruntime.InferenceSession, str]:
-    """A session and the execution provider that it really runs on."""
+def _properties(session: onnxruntime.InferenceSession) -> dict[str, str]:
+    return dict(session.get_modelmeta().custom_metadata_map)
+
+
+def _check_same_model(card: ModelCard, found: Path, path: Path) -> None:
+    """Raises BadModelFile where a variant was left behind by another model."""
+    import onnxruntime
+
+    options = _options(1)
+    # Opened to be read only.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    whole = read_card(_properties(_cpu_session(path, options)), path)
+    if not card.source or (card.source, card.name, card.version) != (whole.source, whole.name, whole.version):
+        raise BadModelFile(
+            f"{found}: it is no variant of {path.name} (this is {card.name} {card.version}, that is "
+            f"{whole.name} {whole.version}); export all variants again, remove it, or set DICOM_ROUTER_PRECISION=fp32."
+        )
+
+
+def _open_session(
+    path: Path, wanted: Wanted, device: str, threads: int
+) -> tuple[Path, onnxruntime.InferenceSession, str]:
+    """The variant's file, a session and the execution provider that it really runs on."""
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(4)  # a failed CUDA session is told by us, once
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 4
-    wanted = "CUDAExecutionProvider"
+    cuda = "CUDAExecutionProvider"
     # The provider is listed where there is no GPU too: only making a session tells.
-    if device != "cpu" and wanted in onnxruntime.get_available_providers():
+    if device != "cpu" and cuda in onnxruntime.get_available_providers():
+        found = pick(path, wanted, gpu=True)
         try:
             if hasattr(onnxruntime, "preload_dlls"):
                 onnxruntime.preload_dlls()
-            session = onnxruntime.InferenceSession(path, options, providers=[wanted])
-            if session.get_providers()[0] == wanted:
-                log.info("inference runs on the GPU (%s)", wanted)
-                return session, wanted
+            session = onnxruntime.InferenceSession(found, _options(threads), providers=[cuda])
+            if session.get_providers()[0] == cuda:
+                log.info("inference runs on the GPU (%s)", cuda)
+                return found, session, cuda
         except Exception as error:  # onnxruntime's own kinds, by version
             log.warning("no CUDA session could be made (%s)", type(error).__name__)
     if device == "cuda":
@@ -199,13 +239,29 @@ def _open_session(path: Path, device: str, threads: int) -> tuple[onnxruntime.In
         )
     if device == "auto":
         log.warning("inference runs on the CPU: no usable GPU was found")
+    found = pick(path, wanted, gpu=False)
+    return found, _cpu_session(found, _options(threads)), "CPUExecutionProvider"
+
+
+def _options(threads: int) -> onnxruntime.SessionOptions:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4
+    return options
+
+
+def _cpu_session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]), "CPUExecutionProvider"
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise BadModelFile(f"{path}: not a usable ONNX model ({type(error).__name__}); export it again.") from error
 
 
-def probe_provider(path: Path, device: str) -> str:
+def probe_provider(path: Path, device: str, wanted: Wanted = "fp32") -> str:
     """The execution provider that a process here would get, asked in a process of its own.
 
     A CUDA context made before a fork breaks the children, so the parent must
@@ -218,7 +274,8 @@ def probe_provider(path: Path, device: str) -> str:
             return "CPUExecutionProvider"
     code = (
         "import sys; from pathlib import Path; from worker.classifier import Classifier;"
-        "print(Classifier(Path(sys.argv[1]), sys.argv[2]).provider)"
+        "print(Classifier(Path(sys.argv[1]), sys.argv[2], wanted=sys.argv[3]).provider)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(path), device], capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-c", code, str(path), device, wanted]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     return done.stdout.strip().splitlines()[-1] if done.returncode == 0 and done.stdout.strip() else ""

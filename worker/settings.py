@@ -24,6 +24,7 @@ from pydantic_settings import (
 
 from worker.contract import LABEL_PREFIX, TIME_LIMIT_SECONDS, XRAY_MODALITIES, is_label
 from worker.errors import ConfigError
+from worker.variants import Wanted
 
 PREFIX = "DICOM_ROUTER_"
 
@@ -45,6 +46,11 @@ class Settings(BaseSettings):
     model: Path | None = Field(None, description="Model file (.onnx); without it, the one that comes with the worker.")
     device: Literal["auto", "cuda", "cpu"] = Field(
         "auto", description="`cuda` refuses to run without a GPU; `auto` tries it and says what it got."
+    )
+    precision: Wanted = Field(
+        "auto",
+        description="Which of the model's files runs: `fp32`, `fp16`, `int8`, or `auto`: fp16 on a GPU, int8 on "
+        "a CPU with int8 instructions, fp32 where that file is missing.",
     )
     concurrency: int = Field(
         0, ge=0, description="Worker processes; 0: one on a GPU, on the CPU as many as there are cores."

@@ -69,10 +69,12 @@ def _import_early(**_: Any) -> None:
 @cache
 def _classifier() -> Classifier:
     """The model of this process; made with its first message, after the fork."""
-    from worker.classifier import PACKAGED_MODEL, Classifier
+    from worker.classifier import Classifier
 
-    settings = get_settings()
-    return Classifier(settings.model or PACKAGED_MODEL, settings.device, plan.threads)
+    classifier = Classifier.from_settings(get_settings(), plan.threads)
+    card = classifier.card
+    log.warning("judging with %s %s as %s (%s)", card.name, card.version, card.precision, classifier.path.name)
+    return classifier
 
 
 @cache

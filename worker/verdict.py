@@ -67,6 +67,7 @@ class Verdict:
             "error": None if self.error is None else {"kind": self.error[0], "message": self.error[1]},
             "model": f"{self.model.name} {self.model.version}",
             "model_sha256": self.model.sha256,
+            "model_precision": self.model.precision,
             "router": __version__,
             "ms": self.milliseconds,
             "at": datetime.now(UTC).isoformat(timespec="seconds"),

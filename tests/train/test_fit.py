@@ -56,7 +56,17 @@ def test_fit_export_and_evaluate_make_a_model_that_the_worker_runs(manifest: Pat
     validation = json.loads((tmp_path / "validation.json").read_text())
     assert set(validation["decays"]) == {"0.001", "0.1"}
     model = tmp_path / "model.onnx"
-    run("export", "--checkpoint", tmp_path / "checkpoint.pt", "--manifest", manifest, "--out", model)
+    run(
+        "export",
+        "--checkpoint",
+        tmp_path / "checkpoint.pt",
+        "--manifest",
+        manifest,
+        "--out",
+        model,
+        "--variant",
+        "none",
+    )
     run("evaluate", "--model", model, "--manifest", manifest, "--out", tmp_path / "eval", "--record")
     figures = json.loads((tmp_path / "eval/metrics.json").read_text())
     assert figures["n"] == 40

@@ -36,7 +36,7 @@ def test_the_packaged_model_says_all_of_itself(classifier: Classifier) -> None:
     assert "Research use" in card.licence
     assert card.metrics["split"] == "test"
     assert len(card.training_data["manifest_sha256"]) == 64
-    assert PACKAGED_MODEL.stat().st_size <= 20e6
+    assert sum(one.stat().st_size for one in PACKAGED_MODEL.parent.glob("*.onnx")) <= 20e6  # all variants
 
 
 def test_the_packaged_model_tells_nothing_of_the_machine_that_made_it() -> None:

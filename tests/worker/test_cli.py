@@ -43,7 +43,16 @@ def test_json_has_one_entry_a_file_and_failures_do_not_stop_the_rest(folder: Pat
         "empty.dcm": "failed",
     }
     leg, empty = rows["leg.dcm"], rows["empty.dcm"]
-    assert set(leg) == {"path", "outcome", "body_part", "confidence", "probabilities", "error", "model"}
+    assert set(leg) == {
+        "path",
+        "outcome",
+        "body_part",
+        "confidence",
+        "probabilities",
+        "error",
+        "model",
+        "model_precision",
+    }
     assert (leg["body_part"], leg["error"]) == ("other", None)
     assert leg["confidence"] == max(leg["probabilities"].values())
     assert empty["error"]["kind"] == "NoPixels"

@@ -29,11 +29,13 @@ def classify(paths: tuple[Path, ...], style: str, model: Path | None) -> None:
 
     One row a file. Exit 0: no file failed; 1: some failed; 2: wrong usage or set-up.
     """
-    from worker.classifier import PACKAGED_MODEL, Classifier
+    from worker.classifier import Classifier
     from worker.settings import get_settings, usable_cores
 
     settings = get_settings()
-    classifier = Classifier(model or settings.model or PACKAGED_MODEL, settings.device, usable_cores())
+    if model is not None:
+        settings = settings.model_copy(update={"model": model})
+    classifier = Classifier.from_settings(settings, usable_cores())
     files = collect(paths)
     with progress(_judge(files, classifier, settings.modalities), len(files), "judging") as rows:
         result = list(rows())
@@ -85,6 +87,7 @@ def _row(path: Path, verdict: Verdict) -> dict[str, Any]:
         "probabilities": verdict.probabilities,
         "error": error,
         "model": f"{verdict.model.name} {verdict.model.version}",
+        "model_precision": verdict.model.precision,
     }
 
 

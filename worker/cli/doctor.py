@@ -67,13 +67,14 @@ def _guarded(check: Callable[[Settings], Iterator[Check]], settings: Settings) -
 def _model(settings: Settings) -> Iterator[Check]:
     import numpy as np
 
-    from worker.classifier import PACKAGED_MODEL, Classifier
+    from worker.classifier import Classifier
 
-    classifier = Classifier(settings.model or PACKAGED_MODEL, settings.device)
+    classifier = Classifier.from_settings(settings)
     card = classifier.card
     classifier.probabilities(np.zeros((1, 1, card.size, card.size), np.float32))
     names = ", ".join(one.name for one in card.classes)
-    yield Check("model", "ok", f"{card.name} {card.version} ({names}), sha256 {card.sha256[:12]}")
+    yield Check("model", "ok", f"{card.name} {card.version} ({names})")
+    yield Check("precision", "ok", f"{card.precision} ({classifier.path.name}), sha256 {card.sha256[:12]}")
     on_cpu = classifier.provider == "CPUExecutionProvider"
     yield Check(
         "inference",
