@@ -24,6 +24,7 @@ lint: dev-environment
 
 bench: dev-environment
 	@.venv-dev/bin/python -m benchmarks.ingest
+	@.venv-dev/bin/python -m benchmarks.inference
 
 clean:
 	rm -rf .venv .venv-dev build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -22,11 +22,14 @@ from train.manifest import allowed_classes
 from train.names import CLASSES, PARTIAL
 from train.probe import balanced_weights
 from train.recipe import NetworkRecipe, TwoStepRecipe
-from train.two_step import ADULT, CHILD, TwoStep
-from train.validate import Dataset, chest_folds, choose
+from train.two_step import ADULT, CHILD, ChestRule, TwoStep
+from train.validate import Dataset, chest_folds, choose, mixed_sources, patient_folds
 
 if TYPE_CHECKING:
     import torch
+
+ORIGIN = "images of sources left out in turn and, for adults beside children of one source, of patients left out"
+"""What temperature and thresholds come from."""
 
 WATCHED = 64
 """Images of a fold that are judged after each epoch, to see how it goes; nothing is chosen by them."""
@@ -70,25 +73,58 @@ def fit_two_step(
     chest = part.network()
     # What is no chest of known age was not learned from: the last network has not seen it either.
     margins[~chests] = part.margins(chest, ~chests)
-    scale, shift = log_odds_of(margins[chests], data.labels[chests] == PARTIAL["chest"][1], data.sources[chests])
-    say(f"log-odds of a child: {scale:.3f} x difference {shift:+.3f}")
-    data = replace(data, log_odds=scale * margins + shift)
+    data = replace(data, margins=margins)
+    rule = rule_of(data, recipe.body_part.decay[0])
+    say(f"log-odds of a child: {rule.scale:.3f} x margin {rule.weight:+.3f} x difference {rule.shift:+.3f}")
+    data = replace(data, rule=rule)
     decay, validation = choose(data, recipe.body_part.decay, recipe.accuracy, say)
+    validation["chest_rule"] = asdict(rule)
+    validation["calibration"]["from"] = ORIGIN
     fit_last_layer(body_part, data, decay, say)
-    _finish(recipe, TwoStep(body_part, chest, scale, shift), decay, validation, frame, manifest, out)
+    _finish(recipe, TwoStep(body_part, chest, rule), decay, validation, frame, manifest, out)
     return out / "checkpoint.pt"
 
 
-def log_odds_of(margins: np.ndarray, child: np.ndarray, sources: np.ndarray) -> tuple[float, float]:
-    """(scale, shift) that make log-odds of a margin (Platt 1999); adults and children count the same.
+def rule_of(data: Dataset, decay: float) -> ChestRule:
+    """Learned where adults and children stand side by side, from what was said of patients left out.
 
-    margins: (n,) by networks that have not seen the image. child: (n,) booleans. sources: (n,) names.
+    Elsewhere the source gives the age away, and a layer without that source
+    says other things than the one that ships. Where no source has both, all
+    chests count, by the network's margin alone.
+    """
+    assert data.margins is not None
+    mixed, folds = mixed_sources(data), patient_folds(data)
+    if not mixed:
+        chests = np.isin(data.labels, PARTIAL["chest"])
+        return chest_rule(data.margins[chests], np.zeros(chests.sum()), data.labels[chests] == CLASSES[CHILD])
+    said = data.held_out([fold for name in mixed for fold in folds[name]], decay)
+    chests = np.isin(said.truth, (ADULT, CHILD))
+    difference = said.logits[:, CHILD] - said.logits[:, ADULT]
+    return chest_rule(data.margins[said.rows[chests]], difference[chests], said.truth[chests] == CHILD)
+
+
+def chest_rule(margins: np.ndarray, differences: np.ndarray, child: np.ndarray) -> ChestRule:
+    """Weights by logistic regression in which adults and children count the same; the shift by F1.
+
+    margins, differences: (n,) by models that have not seen the image. child:
+    (n,) booleans. The shift is the one with the best mean F1 of the two at
+    the frequency that they have here: at the odds of one to one, among many
+    adults most "children" would be none.
     """
     from sklearn.linear_model import LogisticRegression
 
-    weights = balanced_weights(child.astype(str), sources, 0.5)
-    found = LogisticRegression(C=1e3).fit(margins[:, None], child, weights)
-    return float(found.coef_[0, 0]), float(found.intercept_[0])
+    features = np.stack([margins, differences], 1)
+    found = LogisticRegression(C=1e3, class_weight="balanced").fit(features, child)
+    score = features @ found.coef_[0]
+    order = np.argsort(-score)
+    right = np.cumsum(child[order])
+    said = np.arange(1, len(child) + 1)
+    children, adults = child.sum(), (~child).sum()
+    f1_child = 2 * right / (children + said)
+    f1_adult = 2 * (adults - (said - right)) / (adults + len(child) - said)
+    best = int(np.argmax(f1_child + f1_adult))
+    edge = score[order[best : best + 2]].mean()
+    return ChestRule(float(found.coef_[0, 0]), float(found.coef_[0, 1]), float(-edge))
 
 
 class _Chests:

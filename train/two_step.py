@@ -7,6 +7,7 @@ must not be asked about anything else.
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -30,23 +31,41 @@ def split_chests(logits: Any, log_odds: Any, log_add_exp: Any) -> list[Any]:
     return columns
 
 
+@dataclass(frozen=True)
+class ChestRule:
+    """Log-odds of child against adult, from what the chests' network and the body parts' layer say.
+
+    scale: of the network's margin, its child's output less its adult's.
+    weight: of the same difference in the body parts' logits. shift: added.
+    """
+
+    scale: float
+    weight: float
+    shift: float
+
+    def log_odds(self, margins: Any, logits: Any) -> Any:
+        """(n,), from (n,) and (n, classes); numpy's or torch's."""
+        return self.scale * margins + self.weight * (logits[:, CHILD] - logits[:, ADULT]) + self.shift
+
+
 class TwoStep(torch.nn.Module):  # type: ignore[misc]  # torch is Any to the type checker
     """body_part: a Probe. chest: a network with an output for each class, of which the two chests' are used.
 
-    scale, shift: make log-odds of child against adult of the difference between these two outputs.
+    rule: what makes log-odds of child against adult of them.
     """
 
-    def __init__(self, body_part: Probe, chest: torch.nn.Module, scale: float = 1.0, shift: float = 0.0) -> None:
+    def __init__(self, body_part: Probe, chest: torch.nn.Module, rule: ChestRule) -> None:
         super().__init__()
         self.body_part, self.chest = body_part, chest
-        self.register_buffer("scale", torch.tensor(float(scale)))
-        self.register_buffer("shift", torch.tensor(float(shift)))
+        for name, value in asdict(rule).items():
+            self.register_buffer(name, torch.tensor(float(value)))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(n, 1, s, s) -> (n, classes) logits."""
-        outputs = self.chest(image)
-        log_odds = (outputs[:, CHILD] - outputs[:, ADULT]) * self.scale + self.shift
-        return torch.stack(split_chests(self.body_part(image), log_odds, _log_add_exp), 1)
+        logits, outputs = self.body_part(image), self.chest(image)
+        rule = ChestRule(self.scale, self.weight, self.shift)
+        log_odds = rule.log_odds(outputs[:, CHILD] - outputs[:, ADULT], logits)
+        return torch.stack(split_chests(logits, log_odds, _log_add_exp), 1)
 
 
 def _log_add_exp(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -60,4 +79,5 @@ def untrained(recipe: dict[str, Any]) -> TwoStep:
     return TwoStep(
         Probe(body_part["backbones"], None, len(CLASSES), body_part["pooling"]),
         make_network(chest["architecture"], len(CLASSES), pretrained_padding=chest["start"] == "pretrained"),
+        ChestRule(1.0, 0.0, 0.0),
     )

@@ -18,7 +18,7 @@ from train.calibrate import calibrate
 from train.manifest import CLASSES, PARTIAL, allowed_classes, group_of
 from train.metrics import f1_by_class
 from train.probe import Examples, balanced_weights, fit_linear
-from train.two_step import split_chests
+from train.two_step import ChestRule, split_chests
 from worker.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,16 +38,17 @@ class Dataset:
     """What the last layer is fitted on.
 
     frame: the manifest's rows. features: (1 + views, n, f), the plain view
-    first. source_power, augmented_share: as in the recipe. log_odds: (n,) of
-    child against adult by another model that has not seen the image, or None
-    where the last layer tells these apart too.
+    first. source_power, augmented_share: as in the recipe. margins: (n,), of
+    child over adult by a network that has not seen the image, which `rule`
+    makes log-odds of; without a rule the last layer alone tells these apart.
     """
 
     frame: pd.DataFrame
     features: np.ndarray
     source_power: float
     augmented_share: float
-    log_odds: np.ndarray | None = None
+    margins: np.ndarray | None = None
+    rule: ChestRule | None = None
 
     @property
     def labels(self) -> np.ndarray:
@@ -86,22 +87,24 @@ class Dataset:
             if len(scored):
                 layer, bias = self.fit_layer(~fold, decay)
                 found = self.features[0][scored].astype(np.float32) @ layer.T + bias
-                if self.log_odds is not None:
-                    found = np.stack(split_chests(found, self.log_odds[scored], np.logaddexp), 1)
+                if self.rule is not None and self.margins is not None:
+                    log_odds = self.rule.log_odds(self.margins[scored], found)
+                    found = np.stack(split_chests(found, log_odds, np.logaddexp), 1)
                 logits.append(found)
                 rows.append(scored)
         every = np.concatenate(rows)
         truth = np.array([CLASSES.index(one) for one in self.labels[every]], int)
-        return Predictions(np.concatenate(logits), truth, self.sources[every])
+        return Predictions(np.concatenate(logits), truth, self.sources[every], every)
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """logits: (n, classes). truth: (n,) class indices. source: (n,)."""
+    """logits: (n, classes). truth: (n,) class indices. source: (n,). rows: (n,), of the data set."""
 
     logits: np.ndarray
     truth: np.ndarray
     source: np.ndarray
+    rows: np.ndarray
 
     def f1(self) -> np.ndarray:
         """(classes,), nan where a class was not scored."""
@@ -173,6 +176,11 @@ def patient_folds(data: Dataset) -> dict[str, list[np.ndarray]]:
     return folds
 
 
+def mixed_sources(data: Dataset) -> list[str]:
+    """Sources with enough adults' and enough children's chests."""
+    return [str(name) for name in np.unique(data.sources) if set(AUGMENTED) <= set(relevant(data, name))]
+
+
 def chest_folds(data: Dataset) -> list[np.ndarray]:
     """Folds, (n,) booleans, in which every chest of known age is left out once; together they hold all of these.
 
@@ -181,7 +189,7 @@ def chest_folds(data: Dataset) -> list[np.ndarray]:
     holds most of a class.
     """
     chests, groups = np.isin(data.labels, AUGMENTED), group_of(data.frame)
-    mixed = [name for name in np.unique(data.sources[chests]) if set(AUGMENTED) <= set(relevant(data, name))]
+    mixed = mixed_sources(data)
     together = chests & (np.isin(data.sources, mixed) if mixed else True)
     patients = np.random.default_rng(0).permutation(np.unique(groups[together]))
     folds = [together & np.isin(groups, patients[start::PATIENT_FOLDS]) for start in range(PATIENT_FOLDS)]

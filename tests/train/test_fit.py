@@ -140,7 +140,7 @@ def test_weights_count_every_class_the_same_and_damp_large_sources() -> None:
 
 
 def test_wrong_names_and_missing_weights_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"known are .*mobilenetv1_probe, .*mobilenetv2_probe, .*three_probe"):
+    with pytest.raises(ConfigError, match=r"known are .*mobilenetv1_probe, .*mobilenetv2_probe, .*two_step"):
         read_recipe("resnet9000")
     with pytest.raises(ConfigError, match="no pretrained weights there"):
         make_backbone("mobilenetv2", tmp_path)

@@ -10,13 +10,14 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from sklearn.metrics import f1_score
 
 from tests.train.stripes import write_manifest
 from train.cli import main
-from train.fit_two_step import log_odds_of
+from train.fit_two_step import chest_rule
 from train.manifest import CLASSES
 from train.recipe import TwoStepRecipe, read_recipe
-from train.two_step import ADULT, CHILD, TwoStep, split_chests, untrained
+from train.two_step import ADULT, CHILD, ChestRule, TwoStep, split_chests, untrained
 from train.validate import Dataset, chest_folds
 from worker.classifier import Classifier, softmax
 from worker.errors import ConfigError
@@ -67,23 +68,41 @@ def test_the_network_computes_what_its_validation_computed() -> None:
     recipe = read_recipe("two_step")
     assert isinstance(recipe, TwoStepRecipe)
     parts = untrained({"body_part": {"backbones": ["mobilenetv2"], "pooling": "avg"}, "chest": vars(recipe.chest)})
-    model = TwoStep(parts.body_part, parts.chest, 2.0, -0.5).eval()
+    rule = ChestRule(2.0, 0.7, -0.5)
+    model = TwoStep(parts.body_part, parts.chest, rule).eval()
     image = torch.rand(3, 1, 64, 64)
     with torch.inference_mode():
         body_part, outputs = model.body_part(image).double().numpy(), model.chest(image).double().numpy()
         found = model(image).numpy()
-    log_odds = 2.0 * (outputs[:, CHILD] - outputs[:, ADULT]) - 0.5
+    log_odds = rule.log_odds(outputs[:, CHILD] - outputs[:, ADULT], body_part)
     np.testing.assert_allclose(found, np.stack(split_chests(body_part, log_odds, np.logaddexp), 1), atol=1e-5)
 
 
-def test_log_odds_count_adults_and_children_the_same() -> None:
+def test_the_rule_weighs_what_tells_more_and_cuts_where_f1_is_best() -> None:
     random = np.random.default_rng(0)
     child = random.random(4000) < 0.1
-    margins = np.where(child, 1.0, -3.0) + random.normal(size=4000)
-    scale, shift = log_odds_of(margins, child, np.full(4000, "somewhere"))
-    # Two normal distributions of variance 1 at 1 and -3: log-odds 4 x + 4, zero half-way between.
-    assert -shift / scale == pytest.approx(-1, abs=0.15)
-    assert scale == pytest.approx(4, rel=0.2)
+    tells = np.where(child, 2.0, -2.0) + random.normal(size=4000)
+    tells_nothing = random.normal(size=4000)
+    rule = chest_rule(tells, tells_nothing, child)
+    assert rule.scale == pytest.approx(4, rel=0.2)
+    assert abs(rule.weight) < 0.3
+
+    def f1(shift: float) -> float:
+        return float(
+            f1_score(
+                child,
+                ChestRule(rule.scale, rule.weight, shift).log_odds(tells, _as_logits(tells_nothing)) > 0,
+                average="macro",
+            )
+        )
+
+    assert f1(rule.shift) >= max(f1(rule.shift + one) for one in (-1.0, -0.3, 0.3, 1.0))
+
+
+def _as_logits(difference: np.ndarray) -> np.ndarray:
+    logits = np.zeros((len(difference), 5))
+    logits[:, CHILD] = difference
+    return logits
 
 
 def test_every_chest_is_left_out_once_and_no_patient_is_parted() -> None:

@@ -74,7 +74,7 @@ def test_a_verdict_names_one_model_and_the_very_file_that_ran(model: Path, preci
     [row] = classifier.probabilities(np.zeros((1, 1, SIZE, SIZE), np.float32))
     verdict = decide(row, "", classifier.card).to_json("bp-")
     ran = variant_path(model, precision)  # type: ignore[arg-type]
-    assert verdict["model"] == "three_probe 7"
+    assert verdict["model"] == f"{classifier.card.name} 7"
     assert verdict["model_precision"] == precision
     assert verdict["model_sha256"] == hashlib.sha256(ran.read_bytes()).hexdigest()
 
