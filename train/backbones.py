@@ -28,15 +28,16 @@ TIMM_NAMES = {
 }
 
 
-def make_backbone(name: str, weights: Path | None) -> torch.nn.Module:
+def make_backbone(name: str, weights: Path | None, pooling: str = "avg") -> torch.nn.Module:
     """A network from (n, 1, s, s) float32 input, normalised to -1..1, to (n, f) pooled features.
 
     name: a key of TIMM_NAMES.
     weights: folder of safetensors named after timm's models; None for random weights.
+    pooling: timm's name for it: `avg`, or `catavgmax` for averages and maxima side by side.
 
     Raises ConfigError where the name is unknown or the file is missing.
     """
-    model = make_network(name, 0)
+    model = make_network(name, 0, global_pool=pooling)
     if weights is not None:
         load_pretrained(model, name, weights)
     return model
@@ -95,14 +96,18 @@ def load_pretrained(model: torch.nn.Module, name: str, weights: Path) -> None:
 class Probe(torch.nn.Module):  # type: ignore[misc]  # torch is Any to the type checker
     """Backbones side by side and one linear layer on all their features.
 
-    names: keys of TIMM_NAMES; weights: as for `make_backbone`.
+    names: keys of TIMM_NAMES; weights, pooling: as for `make_backbone`.
     """
 
-    def __init__(self, names: Sequence[str], weights: Path | None, classes: int) -> None:
+    def __init__(self, names: Sequence[str], weights: Path | None, classes: int, pooling: str = "avg") -> None:
         super().__init__()
-        self.backbones = torch.nn.ModuleList(make_backbone(name, weights) for name in names)
-        self.classifier = torch.nn.Linear(sum(int(one.num_features) for one in self.backbones), classes)
+        self.backbones = torch.nn.ModuleList(make_backbone(name, weights, pooling) for name in names)
+        self.classifier = torch.nn.Linear(sum(_features(one) for one in self.backbones), classes)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(n, 1, s, s) -> (n, classes) logits."""
         return self.classifier(torch.cat([one(image) for one in self.backbones], 1))
+
+
+def _features(backbone: torch.nn.Module) -> int:
+    return int(backbone.num_features) * int(backbone.global_pool.feat_mult())

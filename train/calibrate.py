@@ -19,7 +19,7 @@ class Calibration:
 
     temperature: divides the logits. thresholds: least probability of each
     class, by name. unsupported: classes with too few out-of-source
-    predictions, whose threshold is the largest of the others.
+    predictions, whose threshold is the one that all classes together need.
     """
 
     temperature: float
@@ -56,8 +56,8 @@ def calibrate(logits: np.ndarray, truth: np.ndarray, accuracy: float) -> Calibra
             unsupported.append(name)
             continue
         thresholds[name] = least_threshold(confidence[chosen], truth[chosen] == index, weights[chosen], accuracy)
-    largest = max(thresholds.values(), default=0.99)
-    thresholds.update(dict.fromkeys(unsupported, largest))
+    together = least_threshold(confidence, predicted == truth, weights, accuracy)
+    thresholds.update(dict.fromkeys(unsupported, together))
     return Calibration(temperature, thresholds, unsupported, accuracy)
 
 

@@ -10,8 +10,10 @@ from worker.classifier import Classifier
 from worker.errors import ConfigError
 
 
-def write_card(model: Path, figures: dict[str, Any], target: Path) -> None:
+def write_card(model: Path, figures: dict[str, Any], target: Path, notes: str = "") -> None:
     """Write MODEL_CARD.md from the model's properties and the metrics.json of `evaluate`.
+
+    notes: Markdown for what neither of them knows, such as the model's limits.
 
     Raises ConfigError where the figures were measured on another file.
     """
@@ -22,10 +24,7 @@ def write_card(model: Path, figures: dict[str, Any], target: Path) -> None:
             f"the figures are of {figures['model']['name']}, the model is {card.name}; evaluate it first."
         )
     data = card.training_data
-    if data.get("method") == "network":
-        raise ConfigError(
-            f"{model}: trained as a whole network, and the card's text is of probes; write its card by hand."
-        )
+    method = data.get("method", "probe")
     sources = "\n".join(
         f"| {name} | {one['images']} | {'; '.join(one['licences'])} |" for name, one in data["sources"].items()
     )
@@ -38,17 +37,43 @@ def write_card(model: Path, figures: dict[str, Any], target: Path) -> None:
         licence=card.licence,
         size=card.size,
         temperature=card.temperature,
-        backbones=", ".join(data["backbones"]),
-        accuracy=data["accuracy"],
+        how=_HOW[method].format(backbones=", ".join(data["backbones"])),
+        calibration=_calibration(figures["calibration"]),
         images=data["images"],
         partial=data["by_class"].get("chest", 0),
         classes=classes,
         sources=sources,
         split=figures["split"],
         tables=tables(figures),
+        notes=notes,
     )
     target.write_text(text, encoding="utf-8")
 
+
+def _calibration(found: dict[str, Any]) -> str:
+    text = (
+        f"Temperature and thresholds come from {found['origin']}, for a stated accuracy of {found['accuracy']:.1%} "
+        "among the answered, each class counting the same."
+    )
+    if found["unsupported"]:
+        text += (
+            f" Of {', '.join(found['unsupported'])} there were too few such predictions: "
+            "the threshold is the one that all classes together need."
+        )
+    return text
+
+
+_HOW = {
+    "probe": "A linear layer on the joined features of {backbones}: pretrained on ImageNet and frozen.",
+    "two_step": (
+        "Two parts in one network ({backbones}). A linear layer on features of networks that are pretrained on "
+        "ImageNet and frozen tells the body part; a network tuned on chests alone tells adults from children. "
+        "Each source is left out in turn and judged by a layer that has seen no image of it. Whose chest it is "
+        "was judged by networks that had seen neither the patient nor, where its source holds adults or children "
+        "only, the source."
+    ),
+    "network": "A whole network ({backbones}), trained end to end.",
+}
 
 _TEMPLATE = """# Model card: {name} {version}
 
@@ -61,43 +86,23 @@ class reaches that class's threshold, else it is put to review.
 
 ## How it was made
 
-A linear layer on the joined features of {backbones}: pretrained on ImageNet and frozen. `dicom-router-train fit`,
-recipe `train/recipes/{name}.toml`. Plain images teach all classes; augmented views teach only whose chest it is.
+{how} `dicom-router-train fit`, recipe `{name}`.
 
-Recipe and penalty were chosen on the split `dev`: each source is left out in turn and judged by a model that has seen
-no image of it; what that cannot score (abdomens, which almost all come from one source, and adults against children
-side by side) is scored by leaving patients out. Temperature and thresholds come from the left-out sources, for a stated
-accuracy of {accuracy:.0%} among the answered, each class counting the same.
-
-The split `test` was read three times, each time by one finished model, and no figure, threshold or setting was taken
-from it. Two probes on one network came before this model, both chosen on `dev` by leaving sources out alone: their
-macro-F1 was 0.854 (0.940 with the chests merged) and 0.866 (0.944). That `dev` said nothing of abdomens, and little of
-adults beside children, was then mended as described.
+{calibration}
 
 | class | images to learn from | threshold |
 | --- | --- | --- |
 {classes}
 
-{partial} chests of unknown age were learned from as "one of the two chests". For abdomens no out-of-source prediction
-exists: their threshold is the strictest of the other classes'.
+{partial} chests of unknown age were learned from as "one of the two chests".
 
 ## Measured on the split `{split}`
 
-Other sources than those it learned from, except NIH ChestX-ray14, which is split by patient. Intervals: 1,000 bootstrap
-replicates, drawn by patient where known, else by image. Regenerate with
-`dicom-router-train evaluate --model worker/models/body_parts.onnx --manifest FILE.csv --split {split} --out DIR`.
+Intervals: 1,000 bootstrap replicates, drawn by patient where known, else by image. Regenerate with
+`dicom-router-train evaluate --model MODEL.onnx --manifest FILE.csv --split {split} --out DIR`.
 
 {tables}
-## Limits
-
-- For research and evaluation. Not a medical device; no patient's care may depend on it.
-- Adults against children is the hard part: children older than five look like adults, and most children to learn from
-  are younger than six and come from one hospital. Expect adults' and children's chests to be taken for one another at
-  a new site, and measure it there before routing by it.
-- 23 abdomens are few: their figures have wide intervals.
-- Lateral chests, portable films, casts and implants, and veterinary images are rare or missing in the data.
-- The images to learn from were 8-bit pictures of at most 512 pixels a side, shrunk from what the sources publish.
-
+{notes}
 ## Data
 
 {images} images of public collections; none of them is part of this project.

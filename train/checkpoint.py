@@ -71,7 +71,11 @@ def _network(recipe: dict[str, Any], path: Path) -> torch.nn.Module:
     from train.backbones import Probe, make_network
 
     if recipe["method"] == "probe":
-        return Probe(recipe["backbones"], None, len(CLASSES))
+        return Probe(recipe["backbones"], None, len(CLASSES), recipe.get("pooling", "avg"))
     if recipe["method"] == "network":
         return make_network(recipe["architecture"], len(CLASSES), pretrained_padding=recipe["start"] == "pretrained")
+    if recipe["method"] == "two_step":
+        from train.two_step import untrained
+
+        return untrained(recipe)
     raise ConfigError(f"{path}: trained by the method {recipe['method']!r}, which this version does not know.")

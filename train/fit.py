@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from train.dataset import DataOptions
-from train.recipe import NetworkRecipe, Recipe
+from train.recipe import NetworkRecipe, Recipe, TwoStepRecipe
 
 
 def fit(
@@ -28,6 +28,10 @@ def fit(
         from train.network import fit_network
 
         return fit_network(recipe, manifest, weights, out, say, options, save_minutes)
+    if isinstance(recipe, TwoStepRecipe):
+        from train.fit_two_step import fit_two_step
+
+        return fit_two_step(recipe, manifest, weights, out, say, options, save_minutes)
     from train.fit_probe import fit_probe
 
     return fit_probe(recipe, manifest, weights, out, say, options)

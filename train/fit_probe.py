@@ -42,20 +42,10 @@ def fit_probe(
     torch.manual_seed(recipe.seed)
     loaded = load(manifest, out, say, options, recipe.size).only("dev", "train", "val")
     frame = loaded.frame
-    model = Probe(recipe.backbones, weights, len(CLASSES))
-    features = np.concatenate(
-        [
-            _features(name, recipe, loaded, backbone, out, say)
-            for name, backbone in zip(recipe.backbones, model.backbones)
-        ],
-        axis=2,
-    )
-    data = Dataset(frame, features, recipe.source_power, recipe.augmented_share)
+    model = Probe(recipe.backbones, weights, len(CLASSES), recipe.pooling)
+    data = Dataset(frame, joined_features(recipe, loaded, model, out, say), recipe.source_power, recipe.augmented_share)
     decay, validation = choose(data, recipe.decay, recipe.accuracy, say)
-    say(f"fitting the last layer on all {len(frame)} images with decay {decay}")
-    layer, bias = data.fit_layer(np.ones(len(frame), bool), decay)
-    model.classifier.weight.data = torch.from_numpy(layer)
-    model.classifier.bias.data = torch.from_numpy(bias)
+    fit_last_layer(model, data, decay, say)
     training_data = {**describe(frame, manifest), "backbones": list(recipe.backbones), "accuracy": recipe.accuracy}
     (out / "validation.json").write_text(json.dumps(validation, indent=1), encoding="utf-8")
     settings = {**asdict(recipe), "decay": [decay]}
@@ -63,12 +53,32 @@ def fit_probe(
     return out / "checkpoint.pt"
 
 
+def joined_features(
+    recipe: ProbeRecipe, loaded: Loaded, model: Probe, out: Path, say: Callable[[str], None]
+) -> np.ndarray:
+    """(1 + views, n, f) float16: what the backbones make of the images, side by side."""
+    parts = [
+        _features(name, recipe, loaded, backbone, out, say) for name, backbone in zip(recipe.backbones, model.backbones)
+    ]
+    return np.concatenate(parts, axis=2)
+
+
+def fit_last_layer(model: Probe, data: Dataset, decay: float, say: Callable[[str], None]) -> None:
+    """Give the model the last layer that all images teach."""
+    import torch
+
+    say(f"fitting the last layer on all {len(data.frame)} images with decay {decay}")
+    layer, bias = data.fit_layer(np.ones(len(data.frame), bool), decay)
+    model.classifier.weight.data = torch.from_numpy(layer)
+    model.classifier.bias.data = torch.from_numpy(bias)
+
+
 def _features(
     name: str, recipe: ProbeRecipe, loaded: Loaded, backbone: Any, out: Path, say: Callable[[str], None]
 ) -> np.ndarray:
     """One backbone's features of all views, from an earlier run with the same inputs where there is one."""
     key = hashlib.sha256(
-        json.dumps([name, recipe.size, recipe.views, recipe.seed, list(loaded.frame["file"])]).encode()
+        json.dumps([name, recipe.pooling, recipe.size, recipe.views, recipe.seed, list(loaded.frame["file"])]).encode()
     ).hexdigest()[:16]
     path = out / f"features-{key}.npy"
     if path.is_file():

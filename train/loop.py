@@ -155,6 +155,10 @@ class Loop:
         model.train()
         for name in recipe.frozen:  # their batch norm keeps its statistics
             self._model.get_submodule(name).eval()
+        if recipe.keep_statistics:
+            for module in self._model.modules():
+                if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                    module.eval()
         self._order.epoch, self._order.start = course.epoch, course.step
         before, started, saved = course.seconds, time.monotonic(), time.monotonic()
         total = torch.tensor(course.loss, dtype=torch.float64, device=device)

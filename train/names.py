@@ -10,7 +10,7 @@ CLASSES = ("abdominal", "adult_chest", "pediatric_chest", "spine", "other")
 PARTIAL = {"chest": ("adult_chest", "pediatric_chest")}
 """Labels that name a set of classes: here a chest whose patient's age is unknown."""
 
-DEFAULT_RECIPE = "three_probe"
+DEFAULT_RECIPE = "two_step"
 """Ours, by which the model that ships is made."""
 
 PAPER_RECIPES = (

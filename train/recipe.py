@@ -31,10 +31,11 @@ class ProbeRecipe:
 
     backbones: names of the networks whose features are joined. size: side of
     the input in pixels. views: augmented variants of each image beside the
-    plain one. augmented_share: weight of the loss on them. decay: L2
-    penalties of the linear layer to choose from. source_power: 0 counts
-    every source of a class the same, 1 every image. accuracy: wanted among
-    the answered images, for the thresholds.
+    plain one. augmented_share: weight of the loss on them. pooling: of the
+    last map, `avg`, or averages and maxima. decay: L2 penalties of the linear
+    layer to choose from. source_power: 0 counts every source of a class the
+    same, 1 every image. accuracy: wanted among the answered images, for the
+    thresholds.
     """
 
     name: str
@@ -47,6 +48,7 @@ class ProbeRecipe:
     source_power: float
     accuracy: Share
     seed: int
+    pooling: Literal["avg", "catavgmax"] = "avg"
 
     @property
     def pretrained(self) -> bool:
@@ -68,7 +70,8 @@ class NetworkRecipe:
 
     The steps. optimiser: timm's name for it. rate: the highest learning
     rate. layer_decay: factor on the rate from each layer to the one before
-    it. schedule: `one_cycle` (Smith & Topin 2017, PyTorch's defaults) or
+    it. keep_statistics: batch norm keeps the statistics that it came with.
+    schedule: `one_cycle` (Smith & Topin 2017, PyTorch's defaults) or
     `cosine`, after `warmup` epochs. batch: images a step, on all GPUs
     together. weight_decay: L2 penalty or decoupled, as the optimiser has it;
     decay_all: on biases and batch norm too. clip: largest absolute
@@ -105,6 +108,7 @@ class NetworkRecipe:
     drop_path: Share = 0.0
     frozen: tuple[str, ...] = ()
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    keep_statistics: bool = False
     schedule: Literal["one_cycle", "cosine"] = "one_cycle"
     warmup: Annotated[int, Field(ge=0)] = 0
     weight_decay: NotNegative = 0.0
@@ -133,14 +137,35 @@ class NetworkRecipe:
         return self.start == "pretrained"
 
 
-Recipe = ProbeRecipe | NetworkRecipe
+@dataclass(frozen=True, config=_CLOSED)
+class TwoStepRecipe:
+    """A probe that tells body parts apart, and a network that tells adults' chests from children's.
+
+    body_part, chest: recipes of the two, which share size, seed and
+    accuracy. thresholds come from predictions on sources left out.
+    """
+
+    name: str
+    method: Literal["two_step"]
+    size: Size
+    seed: int
+    accuracy: Share
+    body_part: ProbeRecipe
+    chest: NetworkRecipe
+
+    @property
+    def pretrained(self) -> bool:
+        return True
+
+
+Recipe = ProbeRecipe | NetworkRecipe | TwoStepRecipe
 """Told apart by their `method`."""
 
 
 def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe that comes with the package, or a TOML file.
 
-    overrides: such as `epochs=2`, in TOML's spelling (a word needs no quotes).
+    overrides: such as `epochs=2` or `chest.epochs=2`, in TOML's spelling (a word needs no quotes).
 
     Raises ConfigError naming the setting that is unknown, missing or wrong.
     """
@@ -154,9 +179,19 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file ({error}).") from error
-    values.update(_setting(one) for one in overrides)
+    values["name"] = path.stem
+    for one in overrides:
+        tables, key, value = _setting(one)
+        table = values
+        for part in tables:
+            table = table.setdefault(part, {})
+        table[key] = value
+    for part, method in _PARTS.items():
+        if isinstance(values.get(part), dict):
+            shared = {key: values[key] for key in ("name", "size", "seed", "accuracy") if key in values}
+            values[part] = {**shared, **values[part], "method": method}
     try:
-        return _ADAPTER.validate_python({**values, "name": path.stem})
+        return _ADAPTER.validate_python(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         # Its place begins with the method, by which the kinds of recipe are told apart.
@@ -176,11 +211,17 @@ def networks_of(recipe: Any) -> list[str]:
     return names + [name for part in parts if is_dataclass(part) for name in networks_of(part)]
 
 
-def _setting(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
+_PARTS = {"body_part": "probe", "chest": "network"}
+"""Tables of a recipe that are recipes, and their methods."""
+
+
+def _setting(text: str) -> tuple[list[str], str, Any]:
+    """Of "chest.epochs=2" (["chest"], "epochs", 2)."""
+    name, equals, value = text.partition("=")
+    *tables, key = (part.strip() for part in name.split("."))
+    if not equals or not key:
         raise ConfigError(f"--set {text!r}: write it as a setting and its value, such as epochs=2.")
     try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+        return tables, key, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
-        return key.strip(), value.strip()
+        return tables, key, value.strip()

@@ -18,6 +18,7 @@ from train.calibrate import calibrate
 from train.manifest import CLASSES, PARTIAL, allowed_classes, group_of
 from train.metrics import f1_by_class
 from train.probe import Examples, balanced_weights, fit_linear
+from train.two_step import split_chests
 from worker.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,13 +38,16 @@ class Dataset:
     """What the last layer is fitted on.
 
     frame: the manifest's rows. features: (1 + views, n, f), the plain view
-    first. source_power, augmented_share: as in the recipe.
+    first. source_power, augmented_share: as in the recipe. log_odds: (n,) of
+    child against adult by another model that has not seen the image, or None
+    where the last layer tells these apart too.
     """
 
     frame: pd.DataFrame
     features: np.ndarray
     source_power: float
     augmented_share: float
+    log_odds: np.ndarray | None = None
 
     @property
     def labels(self) -> np.ndarray:
@@ -81,7 +85,10 @@ class Dataset:
             scored = np.nonzero(fold & np.isin(self.labels, kept))[0]
             if len(scored):
                 layer, bias = self.fit_layer(~fold, decay)
-                logits.append(self.features[0][scored].astype(np.float32) @ layer.T + bias)
+                found = self.features[0][scored].astype(np.float32) @ layer.T + bias
+                if self.log_odds is not None:
+                    found = np.stack(split_chests(found, self.log_odds[scored], np.logaddexp), 1)
+                logits.append(found)
                 rows.append(scored)
         every = np.concatenate(rows)
         truth = np.array([CLASSES.index(one) for one in self.labels[every]], int)
@@ -164,6 +171,30 @@ def patient_folds(data: Dataset) -> dict[str, list[np.ndarray]]:
                 inside & np.isin(groups, patients[start::PATIENT_FOLDS]) for start in range(PATIENT_FOLDS)
             ]
     return folds
+
+
+def chest_folds(data: Dataset) -> list[np.ndarray]:
+    """Folds, (n,) booleans, in which every chest of known age is left out once; together they hold all of these.
+
+    Where adults and children stand side by side, by patient; any other source
+    as a whole: with one of those folds where it is small, alone where it
+    holds most of a class.
+    """
+    chests, groups = np.isin(data.labels, AUGMENTED), group_of(data.frame)
+    mixed = [name for name in np.unique(data.sources[chests]) if set(AUGMENTED) <= set(relevant(data, name))]
+    together = chests & (np.isin(data.sources, mixed) if mixed else True)
+    patients = np.random.default_rng(0).permutation(np.unique(groups[together]))
+    folds = [together & np.isin(groups, patients[start::PATIENT_FOLDS]) for start in range(PATIENT_FOLDS)]
+    alone = []
+    for name in np.unique(data.sources[chests & ~together]):
+        whole = chests & (data.sources == name)
+        shares = [(data.labels[whole] == one).sum() / max(1, (data.labels == one).sum()) for one in AUGMENTED]
+        if max(shares) > 0.5:
+            alone.append(whole)
+        else:
+            smallest = int(np.argmin([one.sum() for one in folds]))
+            folds[smallest] = folds[smallest] | whole
+    return folds + alone
 
 
 def relevant(data: Dataset, source: str) -> list[str]:

@@ -145,6 +145,9 @@ def _parse(data: bytes) -> FileDataset:
         raise NotDicom(f"the DICOM header cannot be read ({type(error).__name__}); export the file again.") from error
     if not has_preamble and "SOPClassUID" not in dataset:
         raise NotDicom("no DICOM file: neither the preamble's 'DICM' nor (0008,0016) SOP Class UID was found.")
+    if not len(dataset):
+        # pydicom gives up what it has read where an encapsulated pixel data element has no end.
+        raise NotDicom("the file ends before its data set does: it was cut off on its way; send it again.")
     return dataset
 
 

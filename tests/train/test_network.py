@@ -33,8 +33,6 @@ from worker.classifier import Classifier
 from worker.errors import ConfigError
 
 PAPER = ("mobilenetv1", "mobilenetv2", "resnet18", "resnet34", "efficientnet_b0", "efficientnet_b1", "efficientnet_b2")
-STRIPES = DataOptions(allow_leaks=True)
-"""Stripes of one class are near-duplicates."""
 TINY = ("size=32", "batch=16", "epochs=3")
 
 
@@ -42,6 +40,12 @@ TINY = ("size=32", "batch=16", "epochs=3")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sources = {"here": ("dev", 8), "there": ("dev", 8), "elsewhere": ("test", 2)}
     return write_manifest(tmp_path_factory.mktemp("stripes"), sources)
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> DataOptions:
+    """One cache for all; and stripes of one class are near-duplicates."""
+    return DataOptions(cache=tmp_path_factory.mktemp("cache"), allow_leaks=True)
 
 
 @pytest.fixture(autouse=True)
@@ -87,12 +91,24 @@ def test_a_resnets_blocks_use_their_convolutions() -> None:
         assert not torch.allclose(network(image), before)
 
 
-def test_a_killed_training_goes_on_and_ends_like_one_that_was_not(manifest: Path, tmp_path: Path) -> None:
+def test_a_killed_training_goes_on_and_ends_like_one_that_was_not(
+    manifest: Path, tmp_path: Path, options: DataOptions
+) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     # Dropout and a moving average, so that the state has all of its parts.
     settings = ("dropout=0.3", "ema=0.9")
     overrides = [word for one in (*TINY, *settings) for word in ("--set", one)]
-    arguments = ["fit", "--manifest", manifest, "--recipe", "mobilenetv1", "--allow-leaks", *overrides]
+    arguments = [
+        "fit",
+        "--manifest",
+        manifest,
+        "--recipe",
+        "mobilenetv1",
+        "--allow-leaks",
+        "--cache",
+        options.cache,
+        *overrides,
+    ]
     process = subprocess.Popen(
         [sys.executable, "-m", "train", *map(str, arguments), "--out", str(killed), "--save-every", "0"],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -113,7 +129,7 @@ def test_a_killed_training_goes_on_and_ends_like_one_that_was_not(manifest: Path
     assert not (killed / "checkpoint.pt").exists()
 
     assert f"going on in epoch {course['epoch'] + 1}" in command(*arguments, "--out", killed).output
-    fit(recipe(*settings), manifest, None, whole, lambda _: None, STRIPES)
+    fit(recipe(*settings), manifest, None, whole, lambda _: None, options)
     resumed, expected = load(killed / "checkpoint.pt"), load(whole / "checkpoint.pt")
     for name, tensor in expected.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], tensor), name
@@ -133,9 +149,11 @@ def test_a_killed_training_goes_on_and_ends_like_one_that_was_not(manifest: Path
     assert "another recipe, other settings or other images" in refused.output
 
 
-def test_a_trained_network_becomes_a_model_that_prepares_as_it_was_trained(manifest: Path, tmp_path: Path) -> None:
+def test_a_trained_network_becomes_a_model_that_prepares_as_it_was_trained(
+    manifest: Path, tmp_path: Path, options: DataOptions
+) -> None:
     settings = recipe("epochs=1", name="mobilenetv2")
-    checkpoint = fit(settings, manifest, None, tmp_path, lambda _: None, STRIPES)
+    checkpoint = fit(settings, manifest, None, tmp_path, lambda _: None, options)
     model = tmp_path / "model.onnx"
     assert command("export", "--checkpoint", checkpoint, "--manifest", manifest, "--out", model).exit_code == 0
     classifier = Classifier(model, "cpu")
@@ -150,7 +168,7 @@ def test_a_trained_network_becomes_a_model_that_prepares_as_it_was_trained(manif
     assert load(checkpoint).calibration["from"] == "validation images of the training sources"
 
 
-def test_every_other_setting_trains_too(manifest: Path, tmp_path: Path) -> None:
+def test_every_other_setting_trains_too(manifest: Path, tmp_path: Path, options: DataOptions) -> None:
     frame = read_manifest(manifest)
     frame.loc[frame["class"].str.contains("chest") & frame.index.isin(range(0, 999, 3)), "class"] = "chest"
     columns = ["file", "class", "split", "dataset", "patient"]
@@ -175,7 +193,7 @@ def test_every_other_setting_trains_too(manifest: Path, tmp_path: Path) -> None:
         "clip=0",
     )
     lines: list[str] = []
-    checkpoint = fit_network(settings, manifest.with_name("partial.csv"), None, tmp_path / "out", lines.append, STRIPES)
+    checkpoint = fit_network(settings, manifest.with_name("partial.csv"), None, tmp_path / "out", lines.append, options)
     saved = load(checkpoint)
     assert saved.training_data["by_class"]["chest"] > 0
     torch.manual_seed(settings.seed)
@@ -186,7 +204,7 @@ def test_every_other_setting_trains_too(manifest: Path, tmp_path: Path) -> None:
             assert torch.equal(last[name], tensor), name
     assert not torch.equal(last["classifier.weight"], first["classifier.weight"])
     with pytest.raises(ConfigError, match=r"no module 'blocks\.99'"):
-        fit_network(recipe("frozen=['blocks.99']"), manifest, None, tmp_path / "no", lines.append, STRIPES)
+        fit_network(recipe("frozen=['blocks.99']"), manifest, None, tmp_path / "no", lines.append, options)
 
 
 def test_the_loss_is_cross_entropy_and_sums_what_a_partial_label_admits() -> None:
@@ -221,8 +239,21 @@ def test_balanced_batches_show_rare_images_more_often() -> None:
     assert 30 < sum(index >= 90 for index in drawn) < 70
 
 
-def test_pretrained_weights_are_asked_for_and_never_downloaded(manifest: Path, tmp_path: Path) -> None:
-    arguments = ("fit", "--manifest", manifest, "--allow-leaks", "--recipe", "mobilenetv1", "--set", "start=pretrained")
+def test_pretrained_weights_are_asked_for_and_never_downloaded(
+    manifest: Path, tmp_path: Path, options: DataOptions
+) -> None:
+    arguments = (
+        "fit",
+        "--manifest",
+        manifest,
+        "--allow-leaks",
+        "--cache",
+        options.cache,
+        "--recipe",
+        "mobilenetv1",
+        "--set",
+        "start=pretrained",
+    )
     asked = command(*arguments, "--out", tmp_path)
     assert (asked.exit_code, "nothing is downloaded" in asked.output) == (2, True)
     missing = command(*arguments, "--out", tmp_path, "--weights", tmp_path)

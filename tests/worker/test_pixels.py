@@ -155,6 +155,11 @@ def test_missing_and_empty_pixel_data_are_named() -> None:
         decode_dicom(to_bytes(dataset))
 
 
+def test_a_compressed_file_that_was_cut_off_is_a_failure_and_not_something_else() -> None:
+    with pytest.raises(NotDicom, match="cut off"):
+        decode_dicom(sample("RG3_J2KI.dcm").read_bytes()[:100_000])
+
+
 def test_truncated_pixel_data_is_corrupt() -> None:
     data = to_bytes(read(LEG))
     with pytest.raises(CorruptPixels, match=r"\(7FE0,0010\) Pixel Data cannot be decoded"):

@@ -68,8 +68,12 @@ def export(
 @click.option(
     "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The MODEL_CARD.md to write."
 )
-def card(model: Path, metrics: Path, out: Path) -> None:
+@click.option(
+    "--notes", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Markdown to put in: limits, say."
+)
+def card(model: Path, metrics: Path, out: Path, notes: Path | None) -> None:
     """Write the model card from a model file and its measured figures."""
     from train.card import write_card
 
-    write_card(model, json.loads(metrics.read_text(encoding="utf-8")), out)
+    text = notes.read_text(encoding="utf-8") if notes else ""
+    write_card(model, json.loads(metrics.read_text(encoding="utf-8")), out, text)

@@ -1,0 +1,135 @@
+"""First which body part, then whose chest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+
+from tests.train.stripes import write_manifest
+from train.cli import main
+from train.fit_two_step import log_odds_of
+from train.manifest import CLASSES
+from train.recipe import TwoStepRecipe, read_recipe
+from train.two_step import ADULT, CHILD, TwoStep, split_chests, untrained
+from train.validate import Dataset, chest_folds
+from worker.classifier import Classifier, softmax
+from worker.errors import ConfigError
+
+RECIPE = """
+method = "two_step"
+size = 64
+accuracy = 0.9
+seed = 1
+
+[body_part]
+backbones = ["mobilenetv2"]
+pooling = "catavgmax"
+views = 0
+augmented_share = 0.0
+decay = [0.001]
+source_power = 0.5
+
+[chest]
+architecture = "mobilenetv1"
+start = "pretrained"
+epochs = 1
+batch = 32
+optimiser = "adamw"
+rate = 1e-3
+balanced = true
+keep = "last"
+"""
+
+
+def run(*arguments: object) -> str:
+    done = CliRunner().invoke(main, [str(one) for one in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_splitting_chests_leaves_all_else_as_it_is() -> None:
+    random = np.random.default_rng(0)
+    logits, log_odds = random.normal(size=(20, 5)), random.normal(size=20) * 3
+    before, after = softmax(logits), softmax(np.stack(split_chests(logits, log_odds, np.logaddexp), 1))
+    chests = [ADULT, CHILD]
+    np.testing.assert_allclose(after[:, chests].sum(1), before[:, chests].sum(1))
+    np.testing.assert_allclose(np.delete(after, chests, 1), np.delete(before, chests, 1))
+    np.testing.assert_allclose(np.log(after[:, CHILD] / after[:, ADULT]), log_odds)
+
+
+def test_the_network_computes_what_its_validation_computed() -> None:
+    recipe = read_recipe("two_step")
+    assert isinstance(recipe, TwoStepRecipe)
+    parts = untrained({"body_part": {"backbones": ["mobilenetv2"], "pooling": "avg"}, "chest": vars(recipe.chest)})
+    model = TwoStep(parts.body_part, parts.chest, 2.0, -0.5).eval()
+    image = torch.rand(3, 1, 64, 64)
+    with torch.inference_mode():
+        body_part, outputs = model.body_part(image).double().numpy(), model.chest(image).double().numpy()
+        found = model(image).numpy()
+    log_odds = 2.0 * (outputs[:, CHILD] - outputs[:, ADULT]) - 0.5
+    np.testing.assert_allclose(found, np.stack(split_chests(body_part, log_odds, np.logaddexp), 1), atol=1e-5)
+
+
+def test_log_odds_count_adults_and_children_the_same() -> None:
+    random = np.random.default_rng(0)
+    child = random.random(4000) < 0.1
+    margins = np.where(child, 1.0, -3.0) + random.normal(size=4000)
+    scale, shift = log_odds_of(margins, child, np.full(4000, "somewhere"))
+    # Two normal distributions of variance 1 at 1 and -3: log-odds 4 x + 4, zero half-way between.
+    assert -shift / scale == pytest.approx(-1, abs=0.15)
+    assert scale == pytest.approx(4, rel=0.2)
+
+
+def test_every_chest_is_left_out_once_and_no_patient_is_parted() -> None:
+    rows = [("mixed", "adult_chest", f"a{i // 2}") for i in range(200)]
+    rows += [("mixed", "pediatric_chest", f"c{i // 2}") for i in range(80)]
+    rows += [("hospital", "pediatric_chest", "") for _ in range(300)]
+    rows += [("small", "adult_chest", "") for _ in range(30)]
+    rows += [("mixed", "spine", f"a{i}") for i in range(50)]
+    frame = pd.DataFrame(rows, columns=["dataset", "class", "patient"])
+    frame["file"] = [str(i) for i in range(len(frame))]
+    folds = chest_folds(Dataset(frame, np.zeros((1, len(frame), 1)), 0.5, 0.0))
+    chests = frame["class"].isin(("adult_chest", "pediatric_chest")).to_numpy()
+    np.testing.assert_array_equal(np.sum(folds, axis=0), chests)
+    for patient in ("a0", "a50", "c3"):
+        assert sum(bool((fold & (frame["patient"] == patient)).any()) for fold in folds) == 1
+    assert sum(bool((fold & (frame["dataset"] == "small")).any()) for fold in folds) == 1
+    # Most of the children: alone, so that no other fold has to do without them.
+    [alone] = [fold for fold in folds if (fold & (frame["dataset"] == "hospital")).any()]
+    assert set(frame["dataset"][alone]) == {"hospital"}
+
+
+def test_settings_of_a_part_can_be_overridden_and_wrong_ones_are_named() -> None:
+    recipe = read_recipe("two_step", ["size=64", "chest.epochs=2"])
+    assert isinstance(recipe, TwoStepRecipe)
+    assert (recipe.size, recipe.body_part.size, recipe.chest.size, recipe.chest.epochs) == (64, 64, 64, 2)
+    with pytest.raises(ConfigError, match=r"chest.*colour"):
+        read_recipe("two_step", ["chest.colour=3"])
+
+
+def test_a_model_in_two_steps_is_fitted_exported_and_run_by_the_worker(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    manifest = write_manifest(tmp_path / "images", {"here": ("dev", 50), "there": ("dev", 50)})
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    fit = ("fit", "--manifest", manifest, "--recipe", tmp_path / "tiny.toml", "--weights", "none", "--out", tmp_path)
+    run(*fit)
+    validation = json.loads((tmp_path / "validation.json").read_text())
+    assert validation["chosen_decay"] == 0.001
+    networks = {path: path.stat().st_mtime_ns for path in tmp_path.glob("chest-*/network-*.pt")}
+    assert len(networks) == 4  # three folds, and all
+    run(*fit)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("chest-*/network-*.pt")} == networks
+    model = tmp_path / "model.onnx"
+    run(
+        *("export", "--checkpoint", tmp_path / "checkpoint.pt", "--manifest", manifest),
+        *("--variant", "none", "--out", model),
+    )
+    card = Classifier(model, "cpu").card
+    assert tuple(one.name for one in card.classes) == CLASSES
+    assert card.training_data["method"] == "two_step"

@@ -1,0 +1,203 @@
+"""The method `two_step`: a probe for the body part, a network for whose chest, and what the two say together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from train.backbones import Probe, load_pretrained, make_network
+from train.batches import Views, loader, plain_batches
+from train.checkpoint import Checkpoint, describe, save
+from train.dataset import DataOptions, Loaded, load
+from train.fit_probe import fit_last_layer, joined_features
+from train.loop import Examples, Loop
+from train.machine import find_machine
+from train.manifest import allowed_classes
+from train.names import CLASSES, PARTIAL
+from train.probe import balanced_weights
+from train.recipe import NetworkRecipe, TwoStepRecipe
+from train.two_step import ADULT, CHILD, TwoStep
+from train.validate import Dataset, chest_folds, choose
+
+if TYPE_CHECKING:
+    import torch
+
+WATCHED = 64
+"""Images of a fold that are judged after each epoch, to see how it goes; nothing is chosen by them."""
+
+
+def fit_two_step(
+    recipe: TwoStepRecipe,
+    manifest: Path,
+    weights: Path | None,
+    out: Path,
+    say: Callable[[str], None],
+    options: DataOptions | None = None,
+    save_minutes: float = 10,
+) -> Path:
+    """Train on all that is not in the split `test`; the checkpoint's path. A killed run goes on where it was.
+
+    The chests' network is trained once for each fold of train.validate.chest_folds
+    and once on all chests; what the folds' networks say of the images left
+    out, beside what probes say of sources left out, chooses the decay and
+    gives temperature and thresholds.
+    """
+    import torch
+
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    loaded = load(manifest, out, say, options, recipe.size).only("dev", "train", "val")
+    frame = loaded.frame
+    body_part = Probe(recipe.body_part.backbones, weights, len(CLASSES), recipe.body_part.pooling)
+    features = joined_features(recipe.body_part, loaded, body_part, out, say)
+    data = Dataset(frame, features, recipe.body_part.source_power, 0.0)
+    chests = np.isin(data.labels, PARTIAL["chest"])
+    margins = np.zeros(len(frame))
+    folds = chest_folds(data)
+    for number, fold in enumerate(folds, 1):
+        learned = chests & ~fold
+        say(f"whose chest, fold {number} of {len(folds)}: {learned.sum()} images, {fold.sum()} left out")
+        part = _Chests(recipe.chest, loaded, learned, fold, weights, out / f"chest-{number}", say, save_minutes)
+        margins[fold] = part.margins(part.network(), fold)
+    say(f"whose chest, all {int(chests.sum())} images")
+    part = _Chests(recipe.chest, loaded, chests, chests, weights, out / "chest-all", say, save_minutes)
+    chest = part.network()
+    # What is no chest of known age was not learned from: the last network has not seen it either.
+    margins[~chests] = part.margins(chest, ~chests)
+    scale, shift = log_odds_of(margins[chests], data.labels[chests] == PARTIAL["chest"][1], data.sources[chests])
+    say(f"log-odds of a child: {scale:.3f} x difference {shift:+.3f}")
+    data = replace(data, log_odds=scale * margins + shift)
+    decay, validation = choose(data, recipe.body_part.decay, recipe.accuracy, say)
+    fit_last_layer(body_part, data, decay, say)
+    _finish(recipe, TwoStep(body_part, chest, scale, shift), decay, validation, frame, manifest, out)
+    return out / "checkpoint.pt"
+
+
+def log_odds_of(margins: np.ndarray, child: np.ndarray, sources: np.ndarray) -> tuple[float, float]:
+    """(scale, shift) that make log-odds of a margin (Platt 1999); adults and children count the same.
+
+    margins: (n,) by networks that have not seen the image. child: (n,) booleans. sources: (n,) names.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    weights = balanced_weights(child.astype(str), sources, 0.5)
+    found = LogisticRegression(C=1e3).fit(margins[:, None], child, weights)
+    return float(found.coef_[0, 0]), float(found.intercept_[0])
+
+
+class _Chests:
+    """One training of the chests' network: on the rows `learned`, (n,) booleans; `left_out` are watched."""
+
+    def __init__(
+        self,
+        recipe: NetworkRecipe,
+        loaded: Loaded,
+        learned: np.ndarray,
+        left_out: np.ndarray,
+        weights: Path | None,
+        folder: Path,
+        say: Callable[[str], None],
+        save_minutes: float,
+    ) -> None:
+        self._recipe, self._loaded, self._weights, self._folder = recipe, loaded, weights, folder
+        self._rows = np.nonzero(learned)[0]
+        self._watched = np.random.default_rng(0).permutation(np.nonzero(left_out)[0])[:WATCHED]
+        self._say, self._save_minutes = say, save_minutes
+
+    def network(self) -> torch.nn.Module:
+        """Trained, in evaluation mode; from an earlier run with the same settings and images where there is one."""
+        import torch
+
+        recipe = self._recipe
+        torch.manual_seed(recipe.seed)
+        model = make_network(recipe.architecture, len(CLASSES), pretrained_padding=recipe.pretrained)
+        if recipe.pretrained and self._weights is not None:
+            load_pretrained(model, recipe.architecture, self._weights)
+        fingerprint = self._fingerprint()
+        done = self._folder / f"network-{fingerprint[:16]}.pt"
+        if not done.is_file():
+            self._folder.mkdir(exist_ok=True)
+            loop = Loop(
+                model,
+                self._examples(),
+                recipe,
+                find_machine(),
+                self._folder,
+                fingerprint,
+                self._save_minutes,
+                self._say,
+            )
+            torch.save(loop.run().state, done.with_suffix(".part"))
+            done.with_suffix(".part").rename(done)
+            loop.forget()
+        model.load_state_dict(torch.load(done, weights_only=True))
+        return model.eval()
+
+    def margins(self, model: torch.nn.Module, rows: np.ndarray) -> np.ndarray:
+        """(k,): the child's output less the adult's, for the rows where `rows` (n,) is true."""
+        import torch
+
+        chosen = np.nonzero(rows)[0]
+        machine = find_machine()
+        model = model.to(machine.device, memory_format=torch.channels_last)
+        batches = loader(
+            Views(self._loaded.images, self._recipe),
+            plain_batches(list(chosen), self._recipe.batch),
+            len(chosen),
+            machine.device.type == "cuda",
+        )
+        found = []
+        with torch.inference_mode(), machine.autocast():
+            for images, _ in batches:
+                outputs = model(images.to(machine.device, memory_format=torch.channels_last)).float().cpu()
+                found.append((outputs[:, CHILD] - outputs[:, ADULT]).numpy())
+        model.cpu()
+        return np.concatenate(found)
+
+    def _examples(self) -> Examples:
+        from torch.utils.data import ConcatDataset
+
+        frame, images = self._loaded.frame.iloc[self._rows], self._loaded.images
+        labels, sources = np.asarray(frame["class"]), np.asarray(frame["dataset"])
+        watched = self._loaded.frame.iloc[self._watched]
+        return Examples(
+            Views(ConcatDataset([images.only(self._rows), images.only(self._watched)]), self._recipe),
+            len(self._rows),
+            allowed_classes(list(labels)),
+            balanced_weights(labels, sources, self._recipe.source_power) if self._recipe.balanced else None,
+            None,
+            np.array([CLASSES.index(one) for one in watched["class"]], int),
+        )
+
+    def _fingerprint(self) -> str:
+        files = self._loaded.frame["file"]
+        rows = [list(files.iloc[self._rows]), list(files.iloc[self._watched])]
+        text = json.dumps([asdict(self._recipe), rows, self._weights is not None])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _finish(
+    recipe: TwoStepRecipe,
+    model: TwoStep,
+    decay: float,
+    validation: dict[str, Any],
+    frame: Any,
+    manifest: Path,
+    out: Path,
+) -> None:
+    training_data = {
+        **describe(frame, manifest),
+        "method": recipe.method,
+        "backbones": [*recipe.body_part.backbones, f"{recipe.chest.architecture} (chests)"],
+        "accuracy": recipe.accuracy,
+    }
+    (out / "validation.json").write_text(json.dumps(validation, indent=1), encoding="utf-8")
+    settings = asdict(recipe)
+    settings["body_part"]["decay"] = [decay]
+    save(Checkpoint(model, settings, validation["calibration"], training_data), out / "checkpoint.pt")
