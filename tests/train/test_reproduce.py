@@ -72,7 +72,7 @@ def test_a_run_goes_on_where_it_stopped_and_measures_what_can_be_measured(
     table = (out / "table.md").read_text()
     assert "Not the recipes as they are written" in table
     assert "Failed: broken (ConfigError)" in table
-    [row] = csv.DictReader((out / "table.csv").open())
+    [row] = csv.DictReader((out / "table.csv").read_text().splitlines())
     assert row["model"].startswith("mobilenetv1 ")
     assert row["settings"] == "size 32 (recipe: 512), epochs 1 (recipe: 50), batch 16 (recipe: 32)"
     assert row["images"] == str(sum(json.loads((out / "splits.csv.json").read_text())[key] for key in ["test"]))
@@ -202,7 +202,7 @@ def test_a_smoke_run_goes_from_real_images_to_a_table(shared: Path, tmp_path: Pa
         assert str(shared) not in text
         assert platform.node() not in text
     assert (tmp_path / "table.md").read_text().startswith("**Smoke run")
-    for row in csv.DictReader((tmp_path / "table.csv").open()):
+    for row in csv.DictReader((tmp_path / "table.csv").read_text().splitlines()):
         assert "SMOKE RUN" in row["settings"]
         assert "size 96" in row["settings"]
     again = command(*run, "--data", shared / "data/xray/manifest.csv")
