@@ -51,9 +51,15 @@ class Choice:
 
     @property
     def changed(self) -> dict[str, tuple[Any, Any]]:
-        """Settings that were given another value: (as written, as run), by name."""
+        """Settings that were given another value: (as written, as run), by name; of a part's, those of its own."""
         was, now = _flat(self.as_written), _flat(self.recipe)
-        return {key: (was.get(key), now.get(key)) for key in {**was, **now} if was.get(key) != now.get(key)}
+        found = {key: (was.get(key), now.get(key)) for key in {**was, **now} if was.get(key) != now.get(key)}
+        shared = {key: change for key, change in found.items() if "." not in key}
+        return {
+            key: change
+            for key, change in found.items()
+            if key in shared or shared.get(key.rpartition(".")[2]) != change
+        }
 
 
 @dataclass(frozen=True)
