@@ -62,6 +62,11 @@ def make_network(name: str, classes: int, pretrained_padding: bool = True, **opt
     return model
 
 
+def weights_file(name: str) -> str:
+    """The name of the file with a network's pretrained weights; name: a key of TIMM_NAMES."""
+    return f"{TIMM_NAMES[name]}.safetensors"
+
+
 def load_pretrained(model: torch.nn.Module, name: str, weights: Path) -> None:
     """Give a network its pretrained weights; a last layer of its own keeps the random ones.
 
@@ -70,7 +75,7 @@ def load_pretrained(model: torch.nn.Module, name: str, weights: Path) -> None:
 
     Raises ConfigError where the file is missing or of another network.
     """
-    path = weights / f"{TIMM_NAMES[name]}.safetensors"
+    path = weights / weights_file(name)
     if not path.is_file():
         raise ConfigError(
             f"{path}: no pretrained weights there; name their folder with --weights, or train with --weights none. "

@@ -67,6 +67,8 @@ def evaluate(
     dicom: Path | None = None,
     images: bool = True,
     validation: Path | None = None,
+    splits: Path | None = None,
+    licences: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Judge every image of a split; writes metrics.json, metrics.md, predictions.csv and report.html into `out`.
 
@@ -77,11 +79,12 @@ def evaluate(
     dicom: a folder of DICOM files to judge and show beside the manifest's.
     images: whether the report may hold pictures and file names. validation:
     what `fit` wrote; where not given, what the model file carries of it.
+    splits, licences: as for read_manifest.
     """
     classifier = Classifier(model, "auto", 2)
     card, facts = classifier.card, read_facts(model)
     names = tuple(one.name for one in card.classes)
-    frame = read_manifest(manifest, split, classes=names)
+    frame = read_manifest(manifest, split, splits=splits, licences=licences, classes=names, say=say)
     frame = frame[frame["class"].isin(names)].reset_index(drop=True)
     if frame.empty:
         raise ConfigError(f"{manifest}: no row of split '{split}' has one of the classes {', '.join(names)}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ SMALLEST_HALVED = 1024
 """Tensors with fewer values stay fp32."""
 
 
-def export(checkpoint: Path, target: Path, metrics: dict[str, Any], images: list[np.ndarray]) -> float:
+def export(checkpoint: Path, target: Path, metrics: dict[str, Any], images: Sequence[np.ndarray]) -> float:
     """Write an .onnx with a dynamic batch and all metadata properties; the largest difference to PyTorch.
 
     images: real images, (rows, columns) each, on which both are compared.
@@ -146,7 +147,7 @@ def _properties(saved: Checkpoint, metrics: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def largest_difference(saved: Checkpoint, target: Path, images: list[np.ndarray]) -> float:
+def largest_difference(saved: Checkpoint, target: Path, images: Sequence[np.ndarray]) -> float:
     """Between the logits of PyTorch and of a model file run on the CPU; images: (rows, columns) each."""
     import torch
 

@@ -23,7 +23,7 @@ from train.names import CLASSES, PARTIAL
 from train.probe import balanced_weights
 from train.recipe import NetworkRecipe, TwoStepRecipe
 from train.two_step import ADULT, CHILD, ChestRule, TwoStep
-from train.validate import Dataset, chest_folds, choose, mixed_sources, patient_folds
+from train.validate import Dataset, check_sources, chest_folds, choose, mixed_sources, patient_folds
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +60,7 @@ def fit_two_step(
     body_part = Probe(recipe.body_part.backbones, weights, len(CLASSES), recipe.body_part.pooling)
     features = joined_features(recipe.body_part, loaded, body_part, out, say)
     data = Dataset(frame, features, recipe.body_part.source_power, 0.0)
+    check_sources(data)
     chests = np.isin(data.labels, PARTIAL["chest"])
     margins = np.zeros(len(frame))
     folds = chest_folds(data)

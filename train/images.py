@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 
@@ -66,7 +67,13 @@ class Images(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return len(self._readers)
 
-    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[np.ndarray]: ...
+    def __getitem__(self, index: int | slice) -> np.ndarray | list[np.ndarray]:
+        if isinstance(index, slice):
+            return [self[one] for one in range(len(self))[index]]
         if index not in self._held:
             image = self._readers[index]()
             if image.nbytes > self._room:

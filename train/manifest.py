@@ -69,10 +69,26 @@ def read_manifest(
         names = {"train", "val"} if split == "dev" and "dev" not in set(frame["split"]) else {split}
         frame = frame[frame["split"].isin(names)]
         if frame.empty:
-            raise ConfigError(f"{path}: no row has split '{split}'.")
+            raise ConfigError(
+                f"{path}: no row has split '{split}'; where the manifest has no splits of its own, "
+                "name with --splits the file that fit wrote."
+            )
     frame = frame.reset_index(drop=True)
     frame["path"] = [str(root / name) for name in frame["file"]]
     return frame
+
+
+def write_manifest(frame: pd.DataFrame, out: Path) -> None:
+    """Write rows, with the column file (as a path from here), as a CSV.
+
+    Files below the manifest's folder are named relative to it, so that both can be moved together.
+    """
+    root = out.resolve().parent
+    root.mkdir(parents=True, exist_ok=True)
+    files = [Path(one).resolve() for one in frame["file"]]
+    names = [str(one.relative_to(root)) if one.is_relative_to(root) else str(one) for one in files]
+    columns = ["file", *(one for one in frame.columns if one != "file")]
+    frame.assign(file=names)[columns].to_csv(out, index=False)
 
 
 def _read_table(path: Path, classes: Sequence[str]) -> pd.DataFrame:

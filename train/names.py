@@ -1,4 +1,4 @@
-"""The names of classes and splits, and the other names by which they go."""
+"""The names of classes and splits, the other names by which they go, and the names of the main recipes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,20 @@ CLASSES = ("abdominal", "adult_chest", "pediatric_chest", "spine", "other")
 
 PARTIAL = {"chest": ("adult_chest", "pediatric_chest")}
 """Labels that name a set of classes: here a chest whose patient's age is unknown."""
+
+DEFAULT_RECIPE = "two_step"
+"""Ours, by which the model that ships is made."""
+
+PAPER_RECIPES = (
+    "mobilenetv1",
+    "mobilenetv2",
+    "resnet18",
+    "resnet34",
+    "efficientnet_b0",
+    "efficientnet_b1",
+    "efficientnet_b2",
+)
+"""Those of the paper's table."""
 
 _CLASSES = {
     "abdominal": ("abdominal", "abdomen"),

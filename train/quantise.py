@@ -51,7 +51,8 @@ def quantise(model: Any, batches: Iterable[np.ndarray], float_depth: int) -> Any
     with tempfile.TemporaryDirectory() as folder:
         plain, prepared, target = (Path(folder) / name for name in ("plain.onnx", "prepared.onnx", "int8.onnx"))
         onnx.save(model, plain)
-        quant_pre_process(str(plain), str(prepared))
+        # ONNX's own shape inference is enough; ONNX Runtime's symbolic one fails on what it doesn't know (Softplus).
+        quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
         quantization.quantize_static(
             str(prepared),
             str(target),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -199,6 +200,15 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="method")])
+
+
+def networks_of(recipe: Any) -> list[str]:
+    """The networks (keys of TIMM_NAMES) whose pretrained weights a recipe, or any part of it, starts from."""
+    names = list(getattr(recipe, "backbones", ()))
+    if getattr(recipe, "start", "") == "pretrained":
+        names.append(recipe.architecture)
+    parts = (getattr(recipe, one.name) for one in fields(recipe))
+    return names + [name for part in parts if is_dataclass(part) for name in networks_of(part)]
 
 
 _PARTS = {"body_part": "probe", "chest": "network"}

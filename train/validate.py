@@ -74,6 +74,11 @@ class Dataset:
             np.tile(balanced_weights(labels, self.sources[rows], self.source_power), views),
         )
 
+    def scored(self, fold: np.ndarray) -> np.ndarray:
+        """Indices of the rows of a fold, (n,) booleans, whose class keeps LEAST_KEPT images elsewhere."""
+        kept = [one for one in CLASSES if (self.labels[~fold] == one).sum() >= LEAST_KEPT]
+        return np.nonzero(fold & np.isin(self.labels, kept))[0]
+
     def held_out(self, folds: Sequence[np.ndarray], decay: float) -> Predictions:
         """Predictions on each fold, (n,) booleans, by a layer that has not seen it.
 
@@ -82,8 +87,7 @@ class Dataset:
         """
         logits, rows = [np.zeros((0, len(CLASSES)))], [np.zeros(0, int)]
         for fold in folds:
-            kept = [one for one in CLASSES if (self.labels[~fold] == one).sum() >= LEAST_KEPT]
-            scored = np.nonzero(fold & np.isin(self.labels, kept))[0]
+            scored = self.scored(fold)
             if len(scored):
                 layer, bias = self.fit_layer(~fold, decay)
                 found = self.features[0][scored].astype(np.float32) @ layer.T + bias
@@ -131,13 +135,12 @@ def choose(
     decay is the mean over the classes. Temperature and thresholds come from
     the left-out sources only.
     """
+    check_sources(data)
     by_source, by_patient = source_folds(data), patient_folds(data)
     measured: dict[str, Any] = {}
     best: tuple[float, float, Predictions] | None = None
     for decay in decays:
         sources = data.held_out(by_source, decay)
-        if not len(sources.truth):
-            raise ConfigError("no source can be held out: the manifest needs at least two data sets for a class.")
         patients = {name: data.held_out(folds, decay).f1() for name, folds in by_patient.items()}
         f1 = np.stack([sources.f1(), *(_only(one, relevant(data, name)) for name, one in patients.items())])
         score = float(np.nanmean(np.nanmean(f1[:, ~np.isnan(f1).all(0)], axis=0)))
@@ -154,6 +157,15 @@ def choose(
     calibration = calibrate(best[2].logits, best[2].truth, accuracy)
     say(f"temperature {calibration.temperature:.3f}, thresholds {calibration.thresholds}")
     return best[1], {"chosen_decay": best[1], "decays": measured, "calibration": asdict(calibration)}
+
+
+def check_sources(data: Dataset) -> None:
+    """Raises ConfigError where no source can be held out; to be called before hours of training."""
+    if not any(len(data.scored(fold)) for fold in source_folds(data)):
+        raise ConfigError(
+            f"no source can be left out: of no class would {LEAST_KEPT} images of another source remain. This recipe "
+            "needs the manifest's column 'dataset' with two sources or more; the recipe mobilenetv1 does not."
+        )
 
 
 def source_folds(data: Dataset) -> list[np.ndarray]:

@@ -53,7 +53,7 @@ class Measured:
 def add_variants(
     checkpoint: Path,
     model: Path,
-    images: list[np.ndarray],
+    images: Sequence[np.ndarray],
     precisions: Sequence[Precision],
     say: Callable[[str], None],
 ) -> list[Measured]:
@@ -111,7 +111,7 @@ def _first_good(
     precision: Precision,
     saved: Checkpoint,
     model: Path,
-    images: list[np.ndarray],
+    images: Sequence[np.ndarray],
     expected: np.ndarray,
 ) -> Measured:
     """Write and measure candidates until one is good enough; the last one's measures where none is."""
@@ -162,7 +162,7 @@ def _halved(plain: Any) -> Iterator[Any]:
     yield convert_float_to_float16(copied, keep_io_types=True, node_block_list=last)
 
 
-def _quantised(plain: Any, reference: Classifier, images: list[np.ndarray], expected: np.ndarray) -> Iterator[Any]:
+def _quantised(plain: Any, reference: Classifier, images: Sequence[np.ndarray], expected: np.ndarray) -> Iterator[Any]:
     """int8 networks with more and more layers in fp32; passed over where a few images already tell enough."""
     random = np.random.default_rng(0)
     chosen = random.permutation(len(images))[:CORRECTION_IMAGES]
@@ -182,6 +182,6 @@ def _batches(classifier: Classifier, images: Sequence[np.ndarray]) -> Iterator[n
         yield np.stack([classifier.prepare(one) for one in images[start : start + BATCH]])
 
 
-def _logits(classifier: Classifier, images: list[np.ndarray]) -> np.ndarray:
+def _logits(classifier: Classifier, images: Sequence[np.ndarray]) -> np.ndarray:
     """(n, classes) float64."""
     return np.concatenate([classifier.logits(batch) for batch in _batches(classifier, images)])

@@ -152,3 +152,14 @@ def test_a_model_in_two_steps_is_fitted_exported_and_run_by_the_worker(tmp_path:
     card = Classifier(model, "cpu").card
     assert tuple(one.name for one in card.classes) == CLASSES
     assert card.training_data["method"] == "two_step"
+
+
+def test_one_source_alone_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    manifest = write_manifest(tmp_path / "images", {"here": ("dev", 20)})
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    arguments = ["fit", "--manifest", manifest, "--recipe", tmp_path / "tiny.toml", "--weights", "none"]
+    done = CliRunner().invoke(main, [str(one) for one in [*arguments, "--out", tmp_path]])
+    assert done.exit_code == 2
+    assert "two sources or more" in done.output
+    assert not list(tmp_path.glob("chest-*"))

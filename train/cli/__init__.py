@@ -10,6 +10,7 @@ from train.cli.export import card, export
 from train.cli.fit import fit
 from train.cli.from_orthanc import from_orthanc
 from train.cli.manifest import manifest
+from train.cli.reproduce import reproduce
 from train.cli.split import split
 from train.cli.weights import weights
 from worker import __version__
@@ -22,5 +23,5 @@ def main() -> None:
     """Train, measure and export models that tell body parts apart."""
 
 
-for _command in (manifest, from_orthanc, split, weights, fit, evaluate, compare, export, card):
+for _command in (manifest, from_orthanc, split, weights, fit, evaluate, compare, export, card, reproduce):
     main.add_command(_command)

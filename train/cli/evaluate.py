@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
-from train.cli.options import manifest_option, model_option, out_option
+from train.cli.options import licences_option, manifest_option, model_option, out_option, splits_option
 
 
 @click.command()
 @model_option
 @manifest_option
 @click.option("--split", default="test", show_default=True, help="Rows of the manifest to measure on.")
+@splits_option
+@licences_option
 @out_option
 @click.option(
     "--dicom",
@@ -36,6 +38,8 @@ def evaluate(
     model: Path,
     manifest: Path,
     split: str,
+    splits: Path | None,
+    licences: str | None,
     out: Path,
     dicom: Path | None,
     images: bool,
@@ -45,12 +49,24 @@ def evaluate(
     """Measure an exported model; writes report.html, metrics.json, metrics.md and predictions.csv."""
     from train.evaluate import evaluate as run
     from train.export import set_metrics
+    from train.manifest import read_licences
     from train.tables import tables
 
     def say(line: str) -> None:
         click.echo(line, err=True)
 
-    figures = run(model, manifest, split, out, say, dicom=dicom, images=images, validation=validation)
+    figures = run(
+        model,
+        manifest,
+        split,
+        out,
+        say,
+        dicom=dicom,
+        images=images,
+        validation=validation,
+        splits=splits,
+        licences=read_licences(licences) if licences else None,
+    )
     if record:
         kept = ("n", "split", "macro_f1", "macro_f1_merged_chests", "adult_pediatric_balanced_accuracy", "answered")
         set_metrics(model, {key: figures[key] for key in kept if key in figures})

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from train.cli.options import manifest_option, model_option
+from train.cli.options import licences_option, manifest_option, model_option, splits_option
+
+if TYPE_CHECKING:
+    from worker.variants import Precision
 
 
 @click.command()
@@ -24,27 +27,37 @@ from train.cli.options import manifest_option, model_option
     help="Written beside it where it agrees with it; 'none' for fp32 alone.",
 )
 @manifest_option
-def export(checkpoint: Path, out: Path, variants: tuple[str, ...], manifest: Path) -> None:
+@splits_option
+@licences_option
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of decoded images. [default: the one that fit has left beside the checkpoint]",
+)
+def export(
+    checkpoint: Path,
+    out: Path,
+    variants: tuple[str, ...],
+    manifest: Path,
+    splits: Path | None,
+    licences: str | None,
+    cache: Path | None,
+) -> None:
     """Write the ONNX file (fp32) and its variants, compared with PyTorch on images of the manifest's split dev."""
-    from train.export import export as run
-    from train.manifest import load_images, read_manifest
-    from train.variants import COMPARED_IMAGES, add_variants
+    from train.manifest import read_licences
+    from train.release import release
 
-    validation = checkpoint.with_name("validation.json")
-    metrics: dict[str, Any] = json.loads(validation.read_text(encoding="utf-8")) if validation.is_file() else {}
-    frame = read_manifest(manifest, "dev")
-    wanted = [one for one in ("fp16", "int8") if one in variants and "none" not in variants]
-    # A variant is measured on all of dev, fp32 on a part of it.
-    frame = frame.sample(len(frame) if wanted else min(COMPARED_IMAGES, len(frame)), random_state=0)
-    images = load_images(list(frame["path"]))
-    difference = run(
+    precisions: tuple[Precision, ...] = ("fp16", "int8")
+    release(
         checkpoint,
         out,
-        {"validation": metrics.get("decays") or metrics.get("validation", {})},
-        images[:COMPARED_IMAGES],
+        manifest,
+        [one for one in precisions if one in variants and "none" not in variants],
+        click.echo,
+        splits=splits,
+        licences=read_licences(licences) if licences else None,
+        cache=cache,
     )
-    click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, largest difference to PyTorch {difference:.2g}")
-    add_variants(checkpoint, out, images, wanted, click.echo)
 
 
 @click.command()

@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from train.cli.options import data_options, manifest_option, out_option
+from train.names import DEFAULT_RECIPE
 from worker.errors import ConfigError
 
 
 @click.command()
 @manifest_option
-@click.option("--recipe", default="two_step", show_default=True, help="A recipe's name, or a .toml file.")
+@click.option("--recipe", default=DEFAULT_RECIPE, show_default=True, help="A recipe's name, or a .toml file.")
 @click.option("--weights", help="Folder with pretrained weights, or 'none' to start from random ones.")
 @click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Another value for one of its settings.")
 @click.option(

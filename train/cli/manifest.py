@@ -32,7 +32,6 @@ def manifest(folder: Path | None, sources: Path | None, out: Path) -> None:
     """
     if (folder is None) == (sources is None):
         raise click.UsageError("name one of --folder and --sources.")
-    out.parent.mkdir(parents=True, exist_ok=True)
     if folder is not None:
         from train.manifest import read_manifest
 
@@ -54,10 +53,7 @@ def manifest(folder: Path | None, sources: Path | None, out: Path) -> None:
 
 
 def _write(frame: pd.DataFrame, out: Path) -> None:
-    """Files below the manifest's folder are named relative to it, so that both can be moved together."""
-    root = out.resolve().parent
-    files = [Path(one).resolve() for one in frame["file"]]
-    names = [str(one.relative_to(root)) if one.is_relative_to(root) else str(one) for one in files]
-    columns = ["file", *(one for one in frame.columns if one != "file")]
-    frame.assign(file=names)[columns].to_csv(out, index=False)
+    from train.manifest import write_manifest
+
+    write_manifest(frame, out)
     click.echo(f"{len(frame)} images listed in {out}")

@@ -21,11 +21,18 @@ model_option = click.option(
 out_option = click.option(
     "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the results."
 )
+licences_option = click.option(
+    "--licences", help="Keep only images with these licences: a file with one a line, or a list with commas."
+)
+splits_option = click.option(
+    "--splits",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The file of the splits that fit wrote (splits.csv), in the place of the manifest's own.",
+)
+"""For commands that read the splits of an earlier one; then --licences must be the same, too."""
 
 _data_options = (
-    click.option(
-        "--licences", help="Keep only images with these licences: a file with one a line, or a list with commas."
-    ),
+    licences_option,
     click.option(
         "--splits",
         type=click.Path(dir_okay=False, path_type=Path),

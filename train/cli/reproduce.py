@@ -1,0 +1,127 @@
+"""`dicom-router-train reproduce`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from train.cli.options import data_options, out_option
+from train.names import DEFAULT_RECIPE, PAPER_RECIPES
+from worker.errors import ConfigError
+
+if TYPE_CHECKING:
+    from train.missing import FoundData
+    from train.reproduce import Variants
+
+SMOKE_RECIPES = ("mobilenetv1", DEFAULT_RECIPE)
+
+
+@click.command()
+@click.option(
+    "--data",
+    "--manifest",
+    "data",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A manifest; a folder [<split>/]<class>/ of images; or a folder for the public images behind the shipped "
+    "model, each repository as <owner>/<name> (what is missing there is told with the commands that fetch it).",
+)
+@click.option("--weights", help="Folder with pretrained weights, or 'none' to start from random ones.")
+@click.option(
+    "--recipe",
+    "names",
+    multiple=True,
+    help="A recipe's name, or a .toml file; repeatable. [default: the paper's seven, and ours]",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Another value for a setting of the recipes that train one network, such as epochs=5; the table says so.",
+)
+@click.option(
+    "--variants",
+    type=click.Choice(["ours", "all", "none"]),
+    default="ours",
+    show_default=True,
+    help="Of which recipes fp16 and int8 are made beside fp32: all but the paper's, all, or none.",
+)
+@click.option("--smoke", is_flag=True, help="Try the whole chain on a few of the images, in a few minutes.")
+@click.option("--allow-missing", is_flag=True, help="Go on without the listed images that are not there.")
+@out_option
+@data_options
+def reproduce(
+    data: Path,
+    weights: str | None,
+    names: tuple[str, ...],
+    overrides: tuple[str, ...],
+    variants: Variants,
+    smoke: bool,
+    allow_missing: bool,
+    out: Path,
+    licences: str | None,
+    splits: Path | None,
+    cache: Path | None,
+    allow_leaks: bool,
+) -> None:
+    """From images to one table: train, export and measure every recipe; says first what is missing.
+
+    The same command goes on where it was killed. Exit 1 where a recipe was
+    left out or has failed; the others are in the table all the same.
+    """
+    from train.dataset import DataOptions
+    from train.manifest import read_licences
+    from train.missing import find_data
+    from train.recipe import networks_of
+    from train.reproduce import Plan, choose_recipes, with_weights
+    from train.reproduce import reproduce as run
+    from train.summary import write_summary
+
+    if smoke and splits is not None:
+        raise click.UsageError("--smoke divides its few images itself: leave --splits out.")
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    allowed = tuple(read_licences(licences)) if licences else None
+    choices = choose_recipes(names or (SMOKE_RECIPES if smoke else (*PAPER_RECIPES, DEFAULT_RECIPE)), overrides, smoke)
+    left_out: dict[str, str] = {}
+    folder = None if weights in (None, "none") else Path(str(weights))
+    if weights != "none" and any(networks_of(one.recipe) for one in choices):
+        choices, left_out = with_weights(choices, folder, say)
+    found = find_data(data, out, allowed)
+    for line in found.told:
+        say(line)
+    if found.missing and not (allow_missing or smoke):
+        raise ConfigError(
+            f"{found.missing} listed images are missing, see above; fetch them, or go on without them "
+            "by --allow-missing (the table says so)."
+        )
+    if smoke:
+        found = _small_part_of(found, out, say)
+        allowed = None  # what is not allowed is not in the small part
+    options = DataOptions(allowed, splits, cache, allow_leaks)
+    plan = Plan(choices, found, folder, out, options, variants, smoke)
+    outcome = run(plan, say)
+    click.echo(write_summary(plan, outcome, left_out), nl=False)
+    say(f"the table: {out / 'table.md'}" if outcome.finished else "no recipe was finished")
+    if left_out or outcome.failed:
+        sys.exit(1)
+
+
+def _small_part_of(found: FoundData, out: Path, say: Callable[[str], None]) -> FoundData:
+    """The part of the data that a smoke run takes, with a manifest of its own."""
+    from train.manifest import write_manifest
+    from train.missing import FoundData
+    from train.subset import small_part
+
+    part = small_part(found.frame[found.frame["path"].map(lambda path: Path(path).is_file())])
+    manifest = out / "smoke.csv"
+    write_manifest(part.assign(file=part["path"]).drop(columns="path"), manifest)
+    say(f"smoke run: {len(part)} of {len(found.frame)} images, listed in {manifest}")
+    return FoundData(part, manifest, found.missing, found.told)
