@@ -14,6 +14,7 @@ from sklearn.metrics import f1_score
 
 from tests.train.stripes import write_manifest
 from train.cli import main
+from train.export import compute_once
 from train.fit_two_step import chest_rule
 from train.manifest import CLASSES
 from train.recipe import TwoStepRecipe, read_recipe
@@ -163,3 +164,32 @@ def test_one_source_alone_is_refused_before_anything_is_trained(tmp_path: Path) 
     assert done.exit_code == 2
     assert "two sources or more" in done.output
     assert not list(tmp_path.glob("chest-*"))
+
+
+def test_layers_that_both_networks_share_are_computed_once_and_the_outputs_stay_the_same() -> None:
+    import onnx
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    kernel = np.random.default_rng(0).normal(size=(4, 1, 3, 3)).astype(np.float32)
+    weights = [onnx.numpy_helper.from_array(kernel, name) for name in ("one", "other")]
+    nodes = [helper.make_node("Conv", ["image", name], [f"{name}_map"]) for name in ("one", "other")]
+    nodes += [helper.make_node("Relu", [f"{name}_map"], [f"{name}_relu"]) for name in ("one", "other")]
+    nodes.append(helper.make_node("Add", ["one_relu", "other_relu"], ["sum"]))
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("image", "sum")]
+    model = helper.make_model(
+        helper.make_graph(nodes, "twice", ends[:1], ends[1:], weights),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=10,
+    )
+    image = np.random.default_rng(1).normal(size=(1, 1, 8, 8)).astype(np.float32)
+
+    def outputs() -> np.ndarray:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        return np.asarray(session.run(None, {"image": image})[0])
+
+    before = outputs()
+    compute_once(model)
+    assert [one.op_type for one in model.graph.node] == ["Conv", "Relu", "Add"]
+    assert len(model.graph.initializer) == 1
+    np.testing.assert_array_equal(outputs(), before)
