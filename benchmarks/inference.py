@@ -28,22 +28,16 @@ import timm
 import torch
 
 from benchmarks.results_file import RESULTS, write
+from train.backbones import TIMM_NAMES
 from train.export import to_onnx
+from train.names import PAPER_RECIPES
 from train.quantise import quantise
 from worker.classifier import PACKAGED_MODEL, Classifier
 from worker.variants import variant_path
 
 SIZE = 512
 CLASSES = 5
-RECIPES = {
-    "mobilenetv1": "mobilenetv1_100",
-    "mobilenetv2": "mobilenetv2_100",
-    "resnet18": "resnet18",
-    "resnet34": "resnet34",
-    "efficientnet_b0": "efficientnet_b0",
-    "efficientnet_b1": "efficientnet_b1",
-    "efficientnet_b2": "efficientnet_b2",
-}
+RECIPES = {name: TIMM_NAMES[name] for name in PAPER_RECIPES}
 """The paper's networks and their names in timm."""
 BASE = "mobilenetv1"
 PACKAGED = "packaged"
