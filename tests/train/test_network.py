@@ -163,8 +163,14 @@ def test_a_trained_network_becomes_a_model_that_prepares_as_it_was_trained(
     images = [images[0][:60]]  # not a square
     trained, _ = Views(images, settings)[PLAIN, 0]
     np.testing.assert_array_equal(trained.numpy(), classifier.prepare(images[0]))
-    with pytest.raises(ConfigError, match="the card's text is of probes"):
-        write_card(model, {"model": {"name": "mobilenetv2", "version": classifier.card.version}}, tmp_path / "CARD.md")
+    judged = tmp_path / "judged"
+    assert (
+        command("evaluate", "--model", model, "--manifest", manifest, "--split", "dev", "--out", judged).exit_code == 0
+    )
+    write_card(model, json.loads((judged / "metrics.json").read_text()), tmp_path / "CARD.md", "## Limits\n\nMany.\n")
+    text = (tmp_path / "CARD.md").read_text()
+    for said in ("A whole network (mobilenetv2)", "validation images of the training sources", "Many."):
+        assert said in text
     assert load(checkpoint).calibration["from"] == "validation images of the training sources"
 
 
