@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,19 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     values = {name: getattr(checkpoint, name) for name in ("recipe", "calibration", "training_data")}
     torch.save({"state": checkpoint.model.state_dict(), **values}, part)
     part.replace(path)
+
+
+def save_fit(
+    out: Path,
+    model: torch.nn.Module,
+    recipe: dict[str, Any],
+    training_data: dict[str, Any],
+    validation: dict[str, Any],
+) -> Path:
+    """Write validation.json and checkpoint.pt, which carries the validation's `calibration`; the checkpoint's path."""
+    (out / "validation.json").write_text(json.dumps(validation, indent=1), encoding="utf-8")
+    save(Checkpoint(model, recipe, validation["calibration"], training_data), out / "checkpoint.pt")
+    return out / "checkpoint.pt"
 
 
 def load(path: Path) -> Checkpoint:

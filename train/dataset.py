@@ -60,9 +60,12 @@ class Loaded:
         """The rows of these classes."""
         return self._where("class", classes)
 
-    def _where(self, column: str, values: Sequence[str]) -> Loaded:
-        rows = np.nonzero(self.frame[column].isin(values))[0]
+    def at(self, rows: np.ndarray) -> Loaded:
+        """The rows with these indices, (k,)."""
         return Loaded(self.frame.iloc[rows].reset_index(drop=True), self.images.only(rows), self.broken)
+
+    def _where(self, column: str, values: Sequence[str]) -> Loaded:
+        return self.at(np.nonzero(self.frame[column].isin(values))[0])
 
 
 def load(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from train.backbones import Probe
-from train.checkpoint import Checkpoint, describe, save
+from train.checkpoint import describe, save_fit
 from train.dataset import DataOptions, Loaded, load
 from train.manifest import CLASSES
 from train.probe import extract
@@ -47,10 +47,7 @@ def fit_probe(
     decay, validation = choose(data, recipe.decay, recipe.accuracy, say)
     fit_last_layer(model, data, decay, say)
     training_data = {**describe(frame, manifest), "backbones": list(recipe.backbones), "accuracy": recipe.accuracy}
-    (out / "validation.json").write_text(json.dumps(validation, indent=1), encoding="utf-8")
-    settings = {**asdict(recipe), "decay": [decay]}
-    save(Checkpoint(model, settings, validation["calibration"], training_data), out / "checkpoint.pt")
-    return out / "checkpoint.pt"
+    return save_fit(out, model, {**asdict(recipe), "decay": [decay]}, training_data, validation)
 
 
 def joined_features(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from train.backbones import Probe, load_pretrained, make_network
+from train.backbones import Probe
 from train.batches import Views, loader, plain_batches
-from train.checkpoint import Checkpoint, describe, save
+from train.checkpoint import describe, save_fit
 from train.dataset import DataOptions, Loaded, load
 from train.fit_probe import fit_last_layer, joined_features
-from train.loop import Examples, Loop
+from train.loop import Loop
 from train.machine import find_machine
-from train.manifest import allowed_classes
 from train.names import CLASSES, PARTIAL
-from train.probe import balanced_weights
+from train.network import examples_of, fingerprint_of, first_network
 from train.recipe import NetworkRecipe, TwoStepRecipe
 from train.two_step import ADULT, CHILD, ChestRule, TwoStep
 from train.validate import Dataset, check_sources, chest_folds, choose, mixed_sources, patient_folds
@@ -82,8 +79,7 @@ def fit_two_step(
     validation["chest_rule"] = asdict(rule)
     validation["calibration"]["from"] = ORIGIN
     fit_last_layer(body_part, data, decay, say)
-    _finish(recipe, TwoStep(body_part, chest, rule), decay, validation, frame, manifest, out)
-    return out / "checkpoint.pt"
+    return _finish(recipe, TwoStep(body_part, chest, rule), decay, validation, frame, manifest, out)
 
 
 def rule_of(data: Dataset, decay: float) -> ChestRule:
@@ -143,8 +139,8 @@ class _Chests:
         save_minutes: float,
     ) -> None:
         self._recipe, self._loaded, self._weights, self._folder = recipe, loaded, weights, folder
-        self._rows = np.nonzero(learned)[0]
-        self._watched = np.random.default_rng(0).permutation(np.nonzero(left_out)[0])[:WATCHED]
+        self._learned = loaded.at(np.nonzero(learned)[0])
+        self._watched = loaded.at(np.random.default_rng(0).permutation(np.nonzero(left_out)[0])[:WATCHED])
         self._say, self._save_minutes = say, save_minutes
 
     def network(self) -> torch.nn.Module:
@@ -153,16 +149,14 @@ class _Chests:
 
         recipe = self._recipe
         torch.manual_seed(recipe.seed)
-        model = make_network(recipe.architecture, len(CLASSES), pretrained_padding=recipe.pretrained)
-        if recipe.pretrained and self._weights is not None:
-            load_pretrained(model, recipe.architecture, self._weights)
-        fingerprint = self._fingerprint()
+        model = first_network(recipe, self._weights)
+        fingerprint = fingerprint_of(recipe, self._learned.frame, self._watched.frame, self._weights)
         done = self._folder / f"network-{fingerprint[:16]}.pt"
         if not done.is_file():
             self._folder.mkdir(exist_ok=True)
             loop = Loop(
                 model,
-                self._examples(),
+                examples_of(recipe, self._learned, self._watched),
                 recipe,
                 find_machine(),
                 self._folder,
@@ -197,27 +191,6 @@ class _Chests:
         model.cpu()
         return np.concatenate(found)
 
-    def _examples(self) -> Examples:
-        from torch.utils.data import ConcatDataset
-
-        frame, images = self._loaded.frame.iloc[self._rows], self._loaded.images
-        labels, sources = np.asarray(frame["class"]), np.asarray(frame["dataset"])
-        watched = self._loaded.frame.iloc[self._watched]
-        return Examples(
-            Views(ConcatDataset([images.only(self._rows), images.only(self._watched)]), self._recipe),
-            len(self._rows),
-            allowed_classes(list(labels)),
-            balanced_weights(labels, sources, self._recipe.source_power) if self._recipe.balanced else None,
-            None,
-            np.array([CLASSES.index(one) for one in watched["class"]], int),
-        )
-
-    def _fingerprint(self) -> str:
-        files = self._loaded.frame["file"]
-        rows = [list(files.iloc[self._rows]), list(files.iloc[self._watched])]
-        text = json.dumps([asdict(self._recipe), rows, self._weights is not None])
-        return hashlib.sha256(text.encode()).hexdigest()
-
 
 def _finish(
     recipe: TwoStepRecipe,
@@ -227,14 +200,13 @@ def _finish(
     frame: Any,
     manifest: Path,
     out: Path,
-) -> None:
+) -> Path:
     training_data = {
         **describe(frame, manifest),
         "method": recipe.method,
         "backbones": [*recipe.body_part.backbones, f"{recipe.chest.architecture} (chests)"],
         "accuracy": recipe.accuracy,
     }
-    (out / "validation.json").write_text(json.dumps(validation, indent=1), encoding="utf-8")
     settings = asdict(recipe)
     settings["body_part"]["decay"] = [decay]
-    save(Checkpoint(model, settings, validation["calibration"], training_data), out / "checkpoint.pt")
+    return save_fit(out, model, settings, training_data, validation)

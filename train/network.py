@@ -16,7 +16,7 @@ from torch.utils.data import ConcatDataset
 from train.backbones import load_pretrained, make_network
 from train.batches import Views
 from train.calibrate import calibrate
-from train.checkpoint import Checkpoint, describe, save
+from train.checkpoint import describe, save_fit
 from train.dataset import DataOptions, Loaded, load
 from train.loop import Examples, Loop, read_state
 from train.losses import read_teacher
@@ -61,7 +61,7 @@ def fit_network(
     if machine.rank == 0:
         machine.wait()
     learned, judged = _parts(loaded, manifest, recipe)
-    fingerprint = _fingerprint(recipe, learned.frame, judged.frame, weights)
+    fingerprint = fingerprint_of(recipe, learned.frame, judged.frame, weights)
     state = read_state(out, fingerprint)
     if state is not None and state.get("done") and target.is_file():
         say("the training was finished by an earlier run")
@@ -70,6 +70,17 @@ def fit_network(
         raise ConfigError(f"{recipe.name}: batch {recipe.batch} cannot be shared by {machine.world} processes.")
     say(f"{recipe.architecture} on {len(learned.frame)} images, judged on {len(judged.frame)}; {machine}")
     torch.manual_seed(recipe.seed)
+    model = first_network(recipe, weights)
+    loop = Loop(model, examples_of(recipe, learned, judged), recipe, machine, out, fingerprint, save_minutes, say)
+    outcome = loop.run()
+    if machine.rank == 0:
+        _finish(recipe, model, outcome, learned.frame, judged.frame, manifest, machine, out, say)
+    loop.forget()
+    return target
+
+
+def first_network(recipe: NetworkRecipe, weights: Path | None) -> torch.nn.Module:
+    """The recipe's network as its training begins; weights: as for `fit_network`."""
     model = make_network(
         recipe.architecture,
         len(CLASSES),
@@ -79,12 +90,7 @@ def fit_network(
     )
     if recipe.pretrained and weights is not None:
         load_pretrained(model, recipe.architecture, weights)
-    loop = Loop(model, _examples(recipe, learned, judged), recipe, machine, out, fingerprint, save_minutes, say)
-    outcome = loop.run()
-    if machine.rank == 0:
-        _finish(recipe, model, outcome, learned.frame, judged.frame, manifest, machine, out, say)
-    loop.forget()
-    return target
+    return model
 
 
 def _nothing(_: str) -> None:
@@ -116,7 +122,6 @@ def _finish(
         "calibration": calibration,
     }
     say(f"kept epoch {outcome.epoch}; temperature {calibration['temperature']:.3f}")
-    (out / "validation.json").write_text(json.dumps(validation, indent=1), encoding="utf-8")
     model.load_state_dict(outcome.state)
     training_data = {
         **describe(learned, manifest),
@@ -125,7 +130,7 @@ def _finish(
         "accuracy": recipe.accuracy,
         "validation_images": len(judged),
     }
-    save(Checkpoint(model.cpu(), asdict(recipe), calibration, training_data), out / "checkpoint.pt")
+    save_fit(out, model.cpu(), asdict(recipe), training_data, validation)
 
 
 def _parts(loaded: Loaded, manifest: Path, recipe: NetworkRecipe) -> tuple[Loaded, Loaded]:
@@ -144,7 +149,8 @@ def _parts(loaded: Loaded, manifest: Path, recipe: NetworkRecipe) -> tuple[Loade
     return parts[0], parts[1]
 
 
-def _examples(recipe: NetworkRecipe, learned: Loaded, judged: Loaded) -> Examples:
+def examples_of(recipe: NetworkRecipe, learned: Loaded, judged: Loaded) -> Examples:
+    """What a loop learns from, and what judges it; all images are read now."""
     from rich.progress import track
 
     for one in (learned, judged):
@@ -166,7 +172,7 @@ def _truth(frame: pd.DataFrame) -> np.ndarray:
     return np.array([CLASSES.index(one) for one in frame["class"]], int)
 
 
-def _fingerprint(recipe: NetworkRecipe, learned: pd.DataFrame, judged: pd.DataFrame, weights: Path | None) -> str:
+def fingerprint_of(recipe: NetworkRecipe, learned: pd.DataFrame, judged: pd.DataFrame, weights: Path | None) -> str:
     """Of all that a resumed run must have in common with the run that was killed."""
     rows = [[list(one["file"]), list(one["class"])] for one in (learned, judged)]
     text = json.dumps([asdict(recipe), rows, weights is not None and recipe.pretrained])
