@@ -27,6 +27,7 @@ app.conf.update(
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
     task_time_limit=get_settings().time_limit,
+    broker_use_ssl=get_settings().broker_tls() or None,
     broker_transport_options=broker_transport_options(time_limit=get_settings().time_limit),
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
@@ -65,5 +66,8 @@ def _plan_processes(conf: Any = None, options: Any = None, **_: Any) -> None:
 
 
 @worker_ready.connect
-def _say_ready(**_: Any) -> None:
+def _say_ready(sender: Any, **_: Any) -> None:
+    from worker.watchdog import Watchdog
+
+    Watchdog(sender.app, get_settings()).start()
     log.warning("worker is ready")

@@ -6,6 +6,7 @@ refuses; a resource that is gone is a value (None, or left out), not an error.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -54,6 +55,7 @@ class Archive:
         import httpx
         from pyorthanc import Orthanc
 
+        certificates = settings.certificates()
         self.url = settings.orthanc_url.rstrip("/")
         self._client = Orthanc(
             self.url,
@@ -61,6 +63,7 @@ class Archive:
             settings.password() or None,
             return_raw_response=True,
             timeout=httpx.Timeout(settings.orthanc_timeout, connect=min(5.0, settings.orthanc_timeout)),
+            verify=ssl.create_default_context(cafile=certificates) if certificates else True,
             trust_env=False,
         )
 

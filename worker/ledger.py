@@ -21,8 +21,8 @@ LOCK_SECONDS = 60
 class Ledger:
     """Notes about one archive. Every method raises BrokerUnavailable."""
 
-    def __init__(self, url: str, archive: str) -> None:
-        self._url, self._archive = url, archive
+    def __init__(self, url: str, archive: str, tls: Mapping[str, Any] | None = None) -> None:
+        self._url, self._archive, self._tls = url, archive, tls or {}
         self._client: Any = None
 
     # --- crashes -----------------------------------------------------------------
@@ -113,6 +113,14 @@ class Ledger:
         with self._redis() as redis:
             return queue_lengths(redis)
 
+    def waiting(self, queues: Sequence[str]) -> int:
+        """Messages waiting in these queues together."""
+        with self._redis() as redis:
+            pipe = redis.pipeline()
+            for queue in queues:
+                pipe.llen(queue)
+            return sum(pipe.execute())
+
     def eviction_policy(self) -> str:
         """Redis's maxmemory-policy, "" where it does not tell."""
         from redis.exceptions import ResponseError
@@ -133,7 +141,7 @@ class Ledger:
         import redis
 
         if self._client is None:
-            self._client = redis.Redis.from_url(self._url, socket_timeout=5.0, socket_connect_timeout=5.0)
+            self._client = redis.Redis.from_url(self._url, socket_timeout=5.0, socket_connect_timeout=5.0, **self._tls)
         try:
             yield self._client
         except redis.exceptions.LockError:

@@ -8,6 +8,7 @@ environment or from a file, never from a command line.
 from __future__ import annotations
 
 import os
+import ssl
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -43,6 +44,11 @@ class Settings(BaseSettings):
     redis_password_file: Path | None = Field(
         None, description="File with Redis's password, in place of one in the URL."
     )
+    ca_file: Path | None = Field(
+        None,
+        description="Certificates (PEM) by which Redis (rediss://) and Orthanc (https://) are known; "
+        "without it, those that the system trusts.",
+    )
     model: Path | None = Field(None, description="Model file (.onnx); without it, the one that comes with the worker.")
     device: Literal["auto", "cuda", "cpu"] = Field(
         "auto", description="`cuda` refuses to run without a GPU; `auto` tries it and says what it got."
@@ -65,6 +71,15 @@ class Settings(BaseSettings):
         TIME_LIMIT_SECONDS,
         ge=4,
         description="Hard limit (seconds) for one chunk; a quarter longer after a worker's death its chunk comes back.",
+    )
+    idle_limit: int = Field(
+        120,
+        ge=0,
+        description="Seconds that messages may wait while this worker has nothing in work; then its connection is "
+        "taken for dead, and it ends, for its supervisor to start it anew. 0: it never does.",
+    )
+    alive_file: Path | None = Field(
+        None, description="File that a worker touches every few seconds, for a health check; without it, none."
     )
     modalities: Annotated[tuple[str, ...], NoDecode] = Field(
         XRAY_MODALITIES, description="Values of (0008,0060) Modality that are judged, separated by commas."
@@ -110,6 +125,27 @@ class Settings(BaseSettings):
         secret = quote(_read_secret(self.redis_password_file, "REDIS_PASSWORD_FILE"), safe="")
         host = parts.netloc.rpartition("@")[2]
         return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:{secret}@{host}"))
+
+    def broker_tls(self) -> dict[str, Any]:
+        """How Redis's certificate is checked, in the words of redis-py and Celery; empty without TLS.
+
+        Raises ConfigError.
+        """
+        if urlsplit(self.redis_url).scheme != "rediss":
+            return {}
+        checks = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
+        return {**checks, "ssl_ca_certs": str(self.certificates())} if self.ca_file else checks
+
+    def certificates(self) -> Path | None:
+        """The file of certificates. Raises ConfigError where it is set and cannot be used."""
+        if self.ca_file is not None:
+            try:
+                ssl.create_default_context(cafile=self.ca_file)
+            except OSError as error:  # SSLError is one
+                raise ConfigError(
+                    f"{PREFIX}CA_FILE is {self.ca_file}: it cannot be read as PEM ({error.strerror})."
+                ) from error
+        return self.ca_file
 
 
 def _read_secret(path: Path, name: str) -> str:

@@ -90,7 +90,7 @@ def _judge(worker: str) -> tuple[str, Judge]:
     judge = Judge(
         archive,
         classifier,
-        Ledger(settings.broker_url(), identifier),
+        Ledger(settings.broker_url(), identifier, settings.broker_tls()),
         worker=worker,
         prefix=settings.label_prefix,
         modalities=settings.modalities,

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,11 @@ def legs(number: int) -> list[bytes]:
 
 def log_of_orthanc(site: Running) -> str:
     return (site.stack.layout.data / "orthanc.log").read_text(errors="replace")
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def cursor(site: Running) -> int | None:
@@ -200,3 +206,44 @@ def test_a_file_that_orthanc_has_lost_fails_alone(own_site: Site) -> None:
     site.stack.wait_for_worker(site.stack.launch_worker())
     outcomes = sorted(one["outcome"] for one in site.verdicts(ids).values())
     assert outcomes == ["failed", "judged", "judged"]
+
+
+def test_a_worker_that_takes_nothing_any_more_ends_itself(own_site: Site, tmp_path: Path) -> None:
+    deaf, alive = tmp_path / "deaf", tmp_path / "alive"
+    watched = {"DEAF_WHILE": str(deaf), "DICOM_ROUTER_IDLE_LIMIT": "2", "DICOM_ROUTER_ALIVE_FILE": str(alive)}
+    site = own_site(app="tests.end_to_end.deaf", environment=watched)
+    worker = site.stack.workers["worker1"]
+    site.verdicts(site.upload(*legs(1)))
+    family = children(worker.pid)
+    deaf.touch()
+    time.sleep(1.5)  # its last question to Redis is answered after a second
+    ids = site.upload(*legs(2))
+    eventually(lambda: not worker.alive(), 30, "the end of the worker")
+    assert "this worker takes none" in worker.output()
+    assert alive.exists()
+    eventually(lambda: not any(Path(f"/proc/{one}").exists() for one in family), 10, "the end of its processes")
+    deaf.unlink()
+    site.stack.wait_for_worker(site.stack.launch_worker())
+    site.verdicts(ids)
+
+
+def test_a_worker_survives_the_loss_of_redis_and_of_orthanc_under_a_strict_watchdog(own_site: Site) -> None:
+    site = own_site(environment={"DICOM_ROUTER_IDLE_LIMIT": "2"})
+    worker = site.stack.workers["worker1"]
+    site.verdicts(site.upload(*legs(1)))
+    site.stack.stop_redis()
+    ids = site.upload(*legs(3))
+    time.sleep(4)  # longer than the limit
+    site.stack.start_redis()
+    site.verdicts(ids, seconds=90)
+    assert worker.alive()
+    site.stack.stop_worker("worker1")
+    ids = site.upload(*legs(40))
+    eventually(lambda: site.ledger.queue_lengths()["classify"])
+    site.stack.stop_orthanc()
+    name = site.stack.launch_worker()
+    worker = site.stack.workers[name]
+    eventually(lambda: worker.output().count("putting a chunk back") >= 3)
+    site.stack.start_orthanc()
+    site.verdicts(ids)
+    assert worker.alive()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import certifi
 import pytest
 
 from worker.errors import ConfigError
@@ -55,3 +56,20 @@ def test_a_missing_secret_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("DICOM_ROUTER_REDIS_PASSWORD_FILE", str(tmp_path / "gone"))
     with pytest.raises(ConfigError, match=r"REDIS_PASSWORD_FILE is .*gone: it cannot be read"):
         get_settings().broker_url()
+
+
+def test_redis_over_tls_is_always_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert get_settings().broker_tls() == {}
+    get_settings.cache_clear()
+    monkeypatch.setenv("DICOM_ROUTER_REDIS_URL", "rediss://redis:6380/0")
+    assert get_settings().broker_tls() == {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
+    get_settings.cache_clear()
+    monkeypatch.setenv("DICOM_ROUTER_CA_FILE", certifi.where())
+    assert get_settings().broker_tls()["ssl_ca_certs"] == certifi.where()
+
+
+def test_a_file_of_certificates_that_holds_none_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("not a certificate")
+    monkeypatch.setenv("DICOM_ROUTER_CA_FILE", str(tmp_path / "ca.pem"))
+    with pytest.raises(ConfigError, match=r"CA_FILE is .*ca.pem: it cannot be read as PEM"):
+        get_settings().certificates()

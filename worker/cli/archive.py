@@ -27,7 +27,8 @@ def _ledger(archive: Archive) -> Any:
     from worker.ledger import Ledger
     from worker.settings import get_settings
 
-    return Ledger(get_settings().broker_url(), archive.identifier())
+    settings = get_settings()
+    return Ledger(settings.broker_url(), archive.identifier(), settings.broker_tls())
 
 
 @click.command()

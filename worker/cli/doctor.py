@@ -139,7 +139,7 @@ def _plugin(status: dict[str, Any] | None, settings: Settings) -> Check:
 def _redis(settings: Settings) -> Iterator[Check]:
     from worker.ledger import Ledger
 
-    ledger = Ledger(settings.broker_url(), "")
+    ledger = Ledger(settings.broker_url(), "", settings.broker_tls())
     lengths = ledger.queue_lengths()
     yield Check("redis", "ok", f"answers; {lengths}")
     policy = ledger.eviction_policy()
