@@ -49,6 +49,7 @@ class Archive:
 
     def __init__(self, orthanc: Orthanc) -> None:
         self._orthanc = orthanc
+        self._filters_changes: bool | None = None
 
     def identifier(self) -> str:
         """Orthanc's database identifier, which messages and Redis keys carry."""
@@ -60,8 +61,11 @@ class Archive:
 
     def new_instances(self, since: int, limit: int) -> Page:
         """Changes of type NewInstance with a number above `since`."""
-        answer = self._get(f"/changes?since={since}&limit={limit}&type=NewInstance")
-        # The filter is ignored by databases without extended changes.
+        if self._filters_changes is None:
+            self._filters_changes = bool(self._get("/system").get("Capabilities", {}).get("HasExtendedChanges"))
+        # Some databases refuse the filter: Debian's PostgreSQL plugin (5.0) does.
+        only = "&type=NewInstance" if self._filters_changes else ""
+        answer = self._get(f"/changes?since={since}&limit={limit}{only}")
         kept = [(int(c["Seq"]), str(c["ID"])) for c in answer["Changes"] if c["ChangeType"] == "NewInstance"]
         return Page(kept, int(answer["Last"]), bool(answer["Done"]))
 

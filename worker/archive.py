@@ -110,7 +110,8 @@ class Archive:
 
     def with_verdict(self) -> Iterator[Stored]:
         """Every instance that carries a verdict."""
-        for one in self._find_instances({"Query": {}, "MetadataQuery": {VERDICT_NAME: "*"}}):
+        query = {"MetadataQuery": {VERDICT_NAME: "*"}} if self._finds_metadata() else {}
+        for one in self._find_instances({"Query": {}, **query}):
             if one.verdict is not None:
                 yield one
 
@@ -122,7 +123,10 @@ class Archive:
 
     def with_metadata(self, name: str, value: str) -> Iterator[Stored]:
         """Every instance whose metadata of this name (as registered in Orthanc) has this value."""
-        return self._find_instances({"Query": {}, "MetadataQuery": {name: value}})
+        query = {"MetadataQuery": {name: value}} if self._finds_metadata() else {}
+        for one in self._find({"Query": {}, **query}):
+            if query or one["Metadata"].get(name) == value:
+                yield _stored(one, "")
 
     def with_label(self, label: str, level: Level) -> Iterator[list[Stored]]:
         """The instances of each resource of a level that carries a label."""
@@ -134,13 +138,19 @@ class Archive:
         for resource in self.find_label(label, level):
             yield list(self._find_instances({parent: resource["ID"], "Query": {}}))
 
+    def _finds_metadata(self) -> bool:
+        """Whether the database answers queries of metadata; Debian's PostgreSQL plugin (5.0) refuses them."""
+        return bool(self.system().get("Capabilities", {}).get("HasExtendedFind"))
+
     def _find_instances(self, query: dict[str, Any], study: str = "") -> Iterator[Stored]:
+        return (_stored(one, study) for one in self._find(query))
+
+    def _find(self, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
         since = 0
         while True:
             body = {"Level": "Instance", "ResponseContent": ["Labels", "Metadata", "Parent"], **query}
             found = self._json(partial(self._client.post_tools_find, json={**body, "Since": since, "Limit": PAGE}))
-            for one in found:
-                yield _stored(one, study)
+            yield from found
             if len(found) < PAGE:
                 return
             since += len(found)

@@ -23,7 +23,10 @@ class ChangeLog:
     """The `orthanc` module over a change log in memory, as a database with several writers commits it.
 
     changes: number to (instance id, modality). last: what the log says of its end.
+    filters: whether it can be asked for one type of change; where it cannot, it holds others too.
     """
+
+    filters = True
 
     def __init__(self) -> None:
         self.changes: dict[int, tuple[str, str]] = {}
@@ -38,12 +41,18 @@ class ChangeLog:
     def RestApiGet(self, uri: str) -> bytes:
         if uri == "/changes?last":
             return json.dumps({"Last": self.last}).encode()
+        if uri == "/system":
+            return json.dumps({"Capabilities": {"HasExtendedChanges": self.filters}}).encode()
         query = dict(pair.split("=") for pair in uri.partition("?")[2].split("&"))
         since, limit = int(query["since"]), int(query["limit"])
         found = [n for n in sorted(self.changes) if n > since]
         page = found[:limit]
         done = len(page) == len(found)
         entries = [{"Seq": n, "ID": self.changes[n][0], "ChangeType": "NewInstance"} for n in page]
+        if "type" in query:
+            assert self.filters, "Orthanc answers this with an error"
+        else:
+            entries += [{"Seq": n, "ID": self.changes[n][0], "ChangeType": "UpdatedMetadata"} for n in page]
         return json.dumps({"Changes": entries, "Done": done, "Last": self.last if done else page[-1]}).encode()
 
     def RestApiPost(self, uri: str, body: str) -> bytes:
@@ -192,3 +201,13 @@ def test_the_thread_ends_when_it_is_asked_to(site: Site) -> None:
     site.follower.stop()
     site.follower.join(5)
     assert not site.follower.is_alive()
+
+
+def test_a_database_that_cannot_filter_its_change_log_is_read_whole(redis_url: str) -> None:
+    site = Site(redis_url)
+    site.log.filters = False
+    site.round()
+    ids = [site.log.commit(number) for number in (3, 7)]
+    site.round()
+    assert site.published() == ids
+    site.close()

@@ -102,7 +102,12 @@ def _orthanc(settings: Settings) -> Iterator[Check]:
     if system.get("Capabilities", {}).get("HasExtendedFind"):
         yield Check("search", "ok", "metadata and labels can be queried")
     else:
-        yield Check("search", "fail", "no extended find", "Orthanc >= 1.12.5 with SQLite or PostgreSQL plugin >= 7.0")
+        yield Check(
+            "search",
+            "warn",
+            "labels can be queried, metadata cannot: the database has no extended find",
+            "Orthanc >= 1.12.5 with SQLite, or with PostgreSQL plugin >= 7.0",
+        )
     registered = system.get("UserMetadata", {})
     wanted = {BODY_PART_NAME: BODY_PART_KEY, VERDICT_NAME: VERDICT_KEY}
     missing = {name: key for name, key in wanted.items() if registered.get(name) != key}
