@@ -58,6 +58,20 @@ def fresh(name: str, study: str = "", series: str = "", **attributes: Any) -> by
     return to_bytes(dataset)
 
 
+def from_picture(path: Path, study: str = "", series: str = "") -> bytes:
+    """A DX image of a JPEG's pixels, without a word of the body part; study and series of its own unless given."""
+    import cv2
+
+    pixels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    dataset = pydicom.dcmread(io.BytesIO(fresh("RG3_UNCR.dcm", study, series)))
+    dataset.BodyPartExamined, dataset.Modality = "", "DX"
+    dataset.set_pixel_data(pixels, "MONOCHROME2", bits_stored=8, generate_instance_uid=False)
+    for keyword in ("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept", "SmallestImagePixelValue"):
+        if keyword in dataset:
+            delattr(dataset, keyword)
+    return to_bytes(dataset)
+
+
 def eventually(question: Callable[[], T], seconds: float = 60, what: str = "the condition") -> T:
     """Ask until the answer is true; that answer. Fails the test when the time is over."""
     deadline = time.monotonic() + seconds
