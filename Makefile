@@ -1,9 +1,10 @@
 # make demo    the main job: upload real X-rays, see their labels (DATA=folder for your own)
 # make test    the whole test suite (ARGS="-k name" for a part of it)
+# make docker-test    docker/ on a real container engine (installed and started where it can be)
 # make lint    formatting, lint, types
 # make bench   measure, and print the tables of benchmarks/
 # make clean   remove what these made
-.PHONY: demo test lint bench clean worker-environment dev-environment
+.PHONY: demo test docker-test lint bench clean worker-environment dev-environment
 
 worker-environment:
 	@requirements/setup .venv requirements/worker-cpu.txt
@@ -15,12 +16,16 @@ demo: worker-environment
 	@.venv/bin/dicom-router demo $(if $(DATA),"$(DATA)")
 
 test: dev-environment
-	@.venv-dev/bin/python -m pytest $(ARGS)
+	@.venv-dev/bin/python -m pytest --ignore=tests/docker $(ARGS)
+
+docker-test: dev-environment
+	@tests/docker/engine .venv-dev/bin/python -m pytest tests/docker --timeout=1200 $(ARGS)
 
 lint: dev-environment
 	@.venv-dev/bin/ruff check .
 	@.venv-dev/bin/ruff format --check .
 	@.venv-dev/bin/mypy
+	@.venv-dev/bin/hadolint docker/*/Dockerfile
 
 bench: dev-environment
 	@.venv-dev/bin/python -m benchmarks.ingest

@@ -1,0 +1,136 @@
+"""Workers on a second machine: here, on a network that reaches nothing of the first but its published ports."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from tests.docker.conftest import Deployment, copy_of_docker, docker, verdicts
+from tests.helpers import fresh
+from worker.errors import ArchiveUnavailable, BrokerUnavailable
+from worker.ledger import Ledger
+from worker.settings import Settings
+from worker.stack.processes import free_port
+
+
+@pytest.fixture(scope="module")
+def first(images: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """The first machine, without a worker of its own, published on an address that is not the loopback's."""
+    address = docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", "bridge").strip()
+    one = Deployment(
+        tmp_path_factory.mktemp("first"),
+        "dicom-router-test-first",
+        address,
+        ("compose.second-machine.yaml",),
+        ROUTER_REDIS_PORT=str(free_port()),
+    )
+    one.init("--tls", address)
+    try:
+        one.up("--scale", "worker=0")
+        yield one
+    finally:
+        one.down()
+
+
+@pytest.fixture(scope="module")
+def second(first: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    one = Deployment(
+        tmp_path_factory.mktemp("second"),
+        "dicom-router-test-second",
+        files=("compose.workers.yaml",),
+        ROUTER_FIRST_MACHINE=first.address,
+        ROUTER_HTTP_PORT=str(first.http_port),
+        ROUTER_REDIS_PORT=redis_port(first),
+    )
+    (one.docker / "secrets").mkdir()
+    for name in ("ca", "orthanc_password", "redis_password"):
+        shutil.copy(first.docker / "secrets" / name, one.docker / "secrets")
+    one.init()
+    try:
+        one.up()
+        yield one
+    finally:
+        one.down()
+
+
+def redis_port(first: Deployment) -> str:
+    ports: Any = first.containers("redis")[0]["NetworkSettings"]["Ports"]["6380/tcp"]
+    return str(ports[0]["HostPort"])
+
+
+def settings_of(first: Deployment, host: str, ca: Path) -> Settings:
+    return Settings(
+        redis_url=f"rediss://{host}:{redis_port(first)}/0",
+        redis_password_file=first.docker / "secrets" / "redis_password",
+        ca_file=ca,
+    )
+
+
+def test_workers_of_a_second_machine_judge_what_the_first_receives(first: Deployment, second: Deployment) -> None:
+    (worker,) = second.containers()
+    ours = {network for one in first.containers() for network in one["NetworkSettings"]["Networks"]}
+    assert not ours & set(worker["NetworkSettings"]["Networks"])
+    assert first.containers("worker") == []
+    archive = first.archive()
+    ids = [archive.upload(fresh("RG3_J2KI.dcm")) for _ in range(5)]
+    assert {one["body_part"] for one in verdicts(archive, ids).values()} == {"other"}
+    archive.close()
+    assert {one["name"] for one in second.command("doctor") if one["state"] == "fail"} == set()
+
+
+def test_redis_is_known_by_its_certificate_and_by_its_name(
+    first: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = copy_of_docker(tmp_path)
+    subprocess.run([other / "init", "--tls", first.address], check=True, timeout=60)
+    look_up = socket.getaddrinfo
+
+    def alias(host: Any, *rest: Any, **options: Any) -> Any:
+        return look_up(first.address if host == "another-name" else host, *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", alias)
+    right = first.docker / "secrets" / "ca"
+    assert can_connect(settings_of(first, first.address, right))
+    assert not can_connect(settings_of(first, first.address, other / "secrets" / "ca"))
+    assert not can_connect(settings_of(first, "another-name", right))
+
+
+def can_connect(settings: Settings) -> bool:
+    """Whether our own client and Celery's agree to talk to this Redis; they must be of one mind."""
+    try:
+        ours = bool(Ledger(settings.broker_url(), "", settings.broker_tls()).queue_lengths())
+    except BrokerUnavailable:
+        ours = False
+    app = Celery(broker=settings.broker_url(), set_as_current=False, broker_use_ssl=settings.broker_tls())
+    try:
+        with app.connection_for_write() as connection:
+            connection.default_channel.client.ping()
+        celery = True
+    except (OperationalError, OSError):
+        celery = False
+    except Exception as error:  # redis.exceptions.ConnectionError, with the reason in its text
+        assert "CERTIFICATE_VERIFY_FAILED" in str(error)
+        celery = False
+    assert ours == celery
+    return ours
+
+
+def test_orthanc_is_known_by_its_certificate(first: Deployment) -> None:
+    archive = first.archive()
+    assert archive.system()["Version"]
+    archive.close()
+    ca = first.docker / "secrets" / "ca"
+    aside = ca.rename(ca.with_name("aside"))
+    try:
+        with pytest.raises(ArchiveUnavailable):
+            first.archive().system()
+    finally:
+        aside.rename(ca)
