@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.dataset import FileDataset
-from pydicom.uid import generate_uid
 
+from benchmarks.images import SIZES, delete_all, make_files
 from benchmarks.results_file import RESULTS, write
-from tests.helpers import read, to_bytes
 from worker.archive import Archive
 from worker.settings import Settings
 from worker.stack.stack import Layout, Stack
@@ -47,33 +46,6 @@ SETTINGS = (
 )
 
 
-def small() -> FileDataset:
-    """RG3, 207 KB of JPEG 2000: the upload itself costs little, so a plugin weighs the most."""
-    return read("RG3_J2KI.dcm")
-
-
-def large() -> FileDataset:
-    """A part of RG1 of 1300 x 1000 pixels, 2.6 MB uncompressed: as detectors send."""
-    dataset = read("RG1_UNCR.dcm")
-    dataset.PixelData = dataset.pixel_array[:1300, :1000].tobytes()
-    dataset.Rows, dataset.Columns = 1300, 1000
-    return dataset
-
-
-SIZES = {"2.6 MB uncompressed": large, "0.2 MB JPEG 2000": small}
-
-
-def make_files(make: Callable[[], FileDataset], number: int) -> list[bytes]:
-    """Real X-rays under identities of their own."""
-    dataset = make()
-    files = []
-    for _ in range(number):
-        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        dataset.StudyInstanceUID, dataset.SeriesInstanceUID = generate_uid(), generate_uid()
-        files.append(to_bytes(dataset))
-    return files
-
-
 def measure(stack: Stack, files: list[bytes]) -> float:
     """Uploads a second."""
     archives = [Archive(Settings(orthanc_url=stack.url)) for _ in range(CLIENTS)]
@@ -94,13 +66,11 @@ def measure(stack: Stack, files: list[bytes]) -> float:
 def settle(stack: Stack, uploaded: int) -> None:
     """Wait until nothing is left to do, and delete the images: no round may weigh on the next."""
     archive = Archive(Settings(orthanc_url=stack.url))
-    client = archive._client
     while (status := archive.plugin_status()) is not None and status["published_since_start"] < uploaded:
         time.sleep(0.1)
     while stack.workers and next(archive.without_verdict(("CR",)), None) is not None:
         time.sleep(0.2)
-    for patient in client.get(f"{stack.url}/patients").json():
-        client.delete(f"{stack.url}/patients/{patient}")
+    delete_all(stack)
     archive.close()
 
 
