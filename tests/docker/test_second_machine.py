@@ -127,8 +127,10 @@ def test_orthanc_is_known_by_its_certificate(first: Deployment, tmp_path: Path) 
     other = copy_of_docker(tmp_path)
     subprocess.run([other / "init", "--tls", first.address], check=True, timeout=60)
     url, secrets = f"https://{first.address}:{first.setting('ROUTER_HTTPS_PORT')}", first.docker / "secrets"
-    common = {"orthanc_url": url, "orthanc_username": "orthanc"}
-    right = Settings(**common, orthanc_password_file=secrets / "orthanc_password", ca_file=secrets / "ca")
+    password = secrets / "orthanc_password"
+    right = Settings(
+        orthanc_url=url, orthanc_username="orthanc", orthanc_password_file=password, ca_file=secrets / "ca"
+    )
     with closing(Archive(right)) as archive:
         assert archive.system()["Version"]
     wrong = right.model_copy(update={"ca_file": other / "secrets" / "ca"})
