@@ -56,6 +56,12 @@ def _plan_processes(conf: Any = None, options: Any = None, **_: Any) -> None:
 
     settings = get_settings()
     provider = probe_provider(settings.model or PACKAGED_MODEL, settings.device, settings.precision)
+    if settings.device == "cuda" and not provider:
+        # It would take chunks from workers that have a GPU, only to put them back. (Celery swallows lesser exceptions.)
+        raise SystemExit(
+            "DICOM_ROUTER_DEVICE is 'cuda' and no CUDA session could be made: this worker does not start. "
+            "Install onnxruntime-gpu and the GPU's driver, or set it to 'auto' or 'cpu'."
+        )
     gpu = provider not in ("", "CPUExecutionProvider")
     cores = usable_cores()
     concurrency = (options or {}).get("concurrency") or settings.concurrency or (1 if gpu else cores)

@@ -19,7 +19,7 @@ from worker.stack.processes import free_port
 
 ROOT = Path(__file__).parents[2]
 BUILD_CA = Path("/etc/ssl/certs/ca-certificates.crt")
-OURS = ("orthanc", "postgres", "redis", "worker")
+SERVICES = ("orthanc", "postgres", "redis", "worker")
 NEEDED = {"ROUTER_SECRETS": "./secrets", "ROUTER_ADDRESS": "127.0.0.1", "ROUTER_FIRST_MACHINE": "127.0.0.1"}
 """Variables without which an override file refuses."""
 
@@ -67,7 +67,10 @@ class Deployment:
 
     def up(self, *arguments: str) -> None:
         """Start, and wait until all is healthy."""
-        self.compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", "240", *arguments)
+        try:
+            self.compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", "240", *arguments)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.compose('logs', '--no-color', '--tail', '15')}") from None
 
     def scale(self, workers: int) -> None:
         self.up("--scale", f"worker={workers}", "--no-recreate")
@@ -81,17 +84,18 @@ class Deployment:
 
     # --- questions ---------------------------------------------------------------
 
+    def setting(self, name: str) -> str:
+        return self._environment[name]
+
     def secret(self, name: str) -> str:
         return (self.docker / "secrets" / name).read_text()
 
     def archive(self) -> Archive:
-        secure = (self.docker / "secrets" / "ca").exists()
         return Archive(
             Settings(
-                orthanc_url=f"{'https' if secure else 'http'}://{self.address}:{self.http_port}",
+                orthanc_url=f"http://127.0.0.1:{self.http_port}",
                 orthanc_username="orthanc",
                 orthanc_password_file=self.docker / "secrets" / "orthanc_password",
-                ca_file=self.docker / "secrets" / "ca" if secure else None,
             )
         )
 
@@ -117,6 +121,23 @@ def verdicts(archive: Archive, ids: list[str], seconds: float = 120) -> dict[str
     return found
 
 
+def check_confined(one: Mapping[str, Any]) -> None:
+    """A container (as `docker inspect` tells of it) is not root, cannot write its root, and has its bounds."""
+    host, user = one["HostConfig"], one["Config"]["User"]
+    assert user.split(":")[0].isdigit() and int(user.split(":")[0]) > 0
+    assert host["ReadonlyRootfs"] and not host["Privileged"]
+    assert host["CapDrop"] == ["ALL"] and not host["CapAdd"]
+    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert host["Memory"] > 0 and host["PidsLimit"] > 0
+    assert host["RestartPolicy"]["Name"] == "unless-stopped"
+    assert host["LogConfig"]["Config"]["max-size"] == "10m"
+    assert docker("exec", one["Id"], "id", "-u").strip() == user.split(":")[0]
+    for folder in ("/", "/opt/router", "/usr/bin", "/etc", "/var/lib", "/run"):
+        said = docker("exec", one["Id"], "sh", "-c", f"echo > {folder}/probe", check=False)
+        assert "Read-only file system" in said or "Permission denied" in said, f"{one['Name']} {folder}: {said}"
+    assert "Read-only" in docker("exec", "-u", "0", one["Id"], "sh", "-c", "echo > /usr/bin/probe", check=False)
+
+
 @pytest.fixture(scope="session")
 def engine() -> None:
     """Skips where there is no container engine; CI must have one."""
@@ -129,12 +150,12 @@ def engine() -> None:
 def images(engine: None) -> Mapping[str, str]:
     """The images, built: name of the service to name of the image."""
     environment = {**os.environ, **NEEDED}
-    files = ["-f", str(ROOT / "docker/compose.yaml")]
+    files = ["-f", str(ROOT / "docker/compose.yaml"), "-f", str(ROOT / "docker/compose.second-machine.yaml")]
     if BUILD_CA.exists():  # this machine's own certificates count in the build too
         files += ["-f", str(ROOT / "docker/compose.build.yaml")]
         environment["ROUTER_BUILD_CA"] = str(BUILD_CA)
     docker("compose", *files, "build", seconds=900, env=environment)
-    return {name: f"dicom-router-{name}" for name in OURS}
+    return {name: f"dicom-router-{name}" for name in (*SERVICES, "gateway")}
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docker.conftest import NEEDED, OURS, ROOT, Deployment, copy_of_docker, docker, verdicts
+from tests.docker.conftest import NEEDED, ROOT, SERVICES, Deployment, check_confined, copy_of_docker, docker, verdicts
 from tests.helpers import eventually, fresh
 from worker.archive import Archive
 from worker.stack.programs import find_program
@@ -61,7 +61,7 @@ def test_a_start_without_passwords_is_refused_and_says_what_to_run(engine: None,
     assert "the passwords are missing. Run docker/init" in done.stderr
 
 
-@pytest.mark.parametrize("service", OURS)
+@pytest.mark.parametrize("service", SERVICES)
 def test_a_container_without_its_password_says_what_to_run(images: Mapping[str, str], service: str) -> None:
     said = docker("run", "--rm", "--read-only", "--tmpfs", "/tmp", images[service], check=False)
     assert "is missing: run docker/init, then start again." in said
@@ -86,21 +86,9 @@ def test_init_never_replaces_a_password(tmp_path: Path) -> None:
 
 def test_no_container_is_root_or_can_write_its_root(deployment: Deployment) -> None:
     found = deployment.containers()
-    assert {one["Config"]["Labels"]["com.docker.compose.service"] for one in found} == set(OURS)
+    assert {one["Config"]["Labels"]["com.docker.compose.service"] for one in found} == set(SERVICES)
     for one in found:
-        host, user = one["HostConfig"], one["Config"]["User"]
-        assert user.split(":")[0].isdigit() and int(user.split(":")[0]) > 0
-        assert host["ReadonlyRootfs"] and not host["Privileged"]
-        assert host["CapDrop"] == ["ALL"] and not host["CapAdd"]
-        assert host["SecurityOpt"] == ["no-new-privileges:true"]
-        assert host["Memory"] > 0 and host["PidsLimit"] > 0
-        assert host["RestartPolicy"]["Name"] == "unless-stopped"
-        assert host["LogConfig"]["Config"]["max-size"] == "10m"
-        assert docker("exec", one["Id"], "id", "-u").strip() == user.split(":")[0]
-        for folder in ("/", "/opt/router", "/usr/bin", "/etc", "/var/lib", "/run"):
-            said = docker("exec", one["Id"], "sh", "-c", f"echo > {folder}/probe", check=False)
-            assert "Read-only file system" in said or "Permission denied" in said, f"{one['Name']} {folder}: {said}"
-        assert "Read-only" in docker("exec", "-u", "0", one["Id"], "sh", "-c", "echo > /usr/bin/probe", check=False)
+        check_confined(one)
 
 
 def test_only_orthanc_s_two_ports_leave_the_private_network(deployment: Deployment) -> None:

@@ -6,6 +6,8 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import closing
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ import pytest
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from tests.docker.conftest import Deployment, copy_of_docker, docker, verdicts
+from tests.docker.conftest import Deployment, check_confined, copy_of_docker, docker, verdicts
 from tests.helpers import fresh
+from worker.archive import Archive
 from worker.errors import ArchiveUnavailable, BrokerUnavailable
 from worker.ledger import Ledger
 from worker.settings import Settings
@@ -24,13 +27,15 @@ from worker.stack.processes import free_port
 @pytest.fixture(scope="module")
 def first(images: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """The first machine, without a worker of its own, published on an address that is not the loopback's."""
-    address = docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", "bridge").strip()
+    subnet = docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", "bridge").strip()
+    address = str(next(ip_network(subnet).hosts()))  # the engine's own, on its first network
     one = Deployment(
         tmp_path_factory.mktemp("first"),
         "dicom-router-test-first",
         address,
         ("compose.second-machine.yaml",),
         ROUTER_REDIS_PORT=str(free_port()),
+        ROUTER_HTTPS_PORT=str(free_port()),
     )
     one.init("--tls", address)
     try:
@@ -47,8 +52,8 @@ def second(first: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "dicom-router-test-second",
         files=("compose.workers.yaml",),
         ROUTER_FIRST_MACHINE=first.address,
-        ROUTER_HTTP_PORT=str(first.http_port),
-        ROUTER_REDIS_PORT=redis_port(first),
+        ROUTER_HTTPS_PORT=first.setting("ROUTER_HTTPS_PORT"),
+        ROUTER_REDIS_PORT=first.setting("ROUTER_REDIS_PORT"),
     )
     (one.docker / "secrets").mkdir()
     for name in ("ca", "orthanc_password", "redis_password"):
@@ -61,14 +66,9 @@ def second(first: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Itera
         one.down()
 
 
-def redis_port(first: Deployment) -> str:
-    ports: Any = first.containers("redis")[0]["NetworkSettings"]["Ports"]["6380/tcp"]
-    return str(ports[0]["HostPort"])
-
-
 def settings_of(first: Deployment, host: str, ca: Path) -> Settings:
     return Settings(
-        redis_url=f"rediss://{host}:{redis_port(first)}/0",
+        redis_url=f"rediss://{host}:{first.setting('ROUTER_REDIS_PORT')}/0",
         redis_password_file=first.docker / "secrets" / "redis_password",
         ca_file=ca,
     )
@@ -123,14 +123,36 @@ def can_connect(settings: Settings) -> bool:
     return ours
 
 
-def test_orthanc_is_known_by_its_certificate(first: Deployment) -> None:
-    archive = first.archive()
-    assert archive.system()["Version"]
-    archive.close()
-    ca = first.docker / "secrets" / "ca"
-    aside = ca.rename(ca.with_name("aside"))
-    try:
-        with pytest.raises(ArchiveUnavailable):
-            first.archive().system()
-    finally:
-        aside.rename(ca)
+def test_orthanc_is_known_by_its_certificate(first: Deployment, tmp_path: Path) -> None:
+    other = copy_of_docker(tmp_path)
+    subprocess.run([other / "init", "--tls", first.address], check=True, timeout=60)
+    url, secrets = f"https://{first.address}:{first.setting('ROUTER_HTTPS_PORT')}", first.docker / "secrets"
+    password = secrets / "orthanc_password"
+    right = Settings(
+        orthanc_url=url, orthanc_username="orthanc", orthanc_password_file=password, ca_file=secrets / "ca"
+    )
+    with closing(Archive(right)) as archive:
+        assert archive.system()["Version"]
+    wrong = right.model_copy(update={"ca_file": other / "secrets" / "ca"})
+    with closing(Archive(wrong)) as archive, pytest.raises(ArchiveUnavailable):
+        archive.system()
+
+
+def test_what_is_published_is_encrypted(first: Deployment) -> None:
+    places = {
+        (port, where["HostIp"])
+        for one in first.containers()
+        for port, hosts in one["NetworkSettings"]["Ports"].items()
+        for where in hosts or []
+    }
+    assert places == {
+        ("8042/tcp", "127.0.0.1"),
+        ("4242/tcp", first.address),
+        ("6380/tcp", first.address),
+        ("8443/tcp", first.address),
+    }
+
+
+def test_the_gateway_and_the_second_machine_s_workers_are_confined_too(first: Deployment, second: Deployment) -> None:
+    for one in (*first.containers(), *second.containers()):
+        check_confined(one)
