@@ -1,10 +1,12 @@
 # make demo    the main job: upload real X-rays, see their labels (DATA=folder for your own)
 # make test    the whole test suite (ARGS="-k name" for a part of it)
 # make docker-test    docker/ on a real container engine (installed and started where it can be)
+# make plugin  one folder to mount or copy into an Orthanc of your own
+# make docs    write docs/configuration.md anew from the code
 # make lint    formatting, lint, types
 # make bench   measure, and print the tables of benchmarks/
 # make clean   remove what these made
-.PHONY: demo test docker-test lint bench clean worker-environment dev-environment
+.PHONY: demo test docker-test plugin docs lint bench clean worker-environment dev-environment
 
 worker-environment:
 	@requirements/setup .venv requirements/worker-cpu.txt
@@ -21,6 +23,13 @@ test: dev-environment
 docker-test: dev-environment
 	@tests/docker/engine .venv-dev/bin/python -m pytest tests/docker --timeout=1200 $(ARGS)
 
+plugin:
+	@requirements/setup .venv-plugin requirements/uv.txt
+	@.venv-plugin/bin/python -m worker.stack.plugin_folder build
+
+docs: dev-environment
+	@.venv-dev/bin/python -m docs.generate
+
 lint: dev-environment
 	@.venv-dev/bin/ruff check .
 	@.venv-dev/bin/ruff format --check .
@@ -32,5 +41,5 @@ bench: dev-environment
 	@.venv-dev/bin/python -m benchmarks.inference
 
 clean:
-	rm -rf .venv .venv-dev build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-dev .venv-plugin build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,58 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from worker.contract import XRAY_MODALITIES
 
+SECTION = "BodyPartRouter"
+
 
 class BadSetting(ValueError):
     """A value that cannot be used; the message names the key, the value and the way out."""
 
 
-FIRST_STARTS = ("new-only", "whole-archive")
+@dataclass(frozen=True)
+class Kind:
+    """Which values a setting takes.
+
+    allowed: in words. fits: whether a value of the JSON is one. read: what it is to the plugin.
+    """
+
+    allowed: str
+    fits: Callable[[Any], bool]
+    read: Callable[[Any], Any]
+
+
+def _is_number(value: Any, least: float, most: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) and one for one in value)
+
+
+def _whole_number(least: int, most: int) -> Kind:
+    def fits(value: Any) -> bool:
+        return isinstance(value, int) and _is_number(value, least, most)
+
+    return Kind(f"a whole number from {least} to {most}", fits, int)
+
+
+def _one_of(*names: str) -> Kind:
+    return Kind("one of " + ", ".join(f"`{one}`" for one in names), lambda value: value in names, str)
+
+
+_TEXT = Kind("a text", lambda value: isinstance(value, str), str)
+_NAMES = Kind('a list of modalities, such as `["CR", "DX"]`', _is_names, tuple)
+_SECONDS = Kind("a number of seconds from 0.05 to 3600", lambda value: _is_number(value, 0.05, 3600), float)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One key of the section. description: what it does, and what happens without it."""
+
+    key: str
+    kind: Kind
+    description: str
+
+
+def _setting(key: str, kind: Kind, default: Any, description: str) -> Any:
+    return field(default=default, metadata={"setting": Setting(key, kind, description)})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Every setting with its default.
+    """Every setting with its key, its values, its default and its description."""
 
-    redis_url (`RedisUrl`): where the workers' Redis is.
-    redis_password_file (`RedisPasswordFile`): file with its password; "" for none.
-    modalities (`Modalities`): values of (0008,0060) Modality to judge.
-    first_start (`FirstStart`): `new-only` judges what arrives from the first
-        start on; `whole-archive` also walks through all that is stored already.
-    chunk_size (`ChunkSize`): most instance ids in one message.
-    overlap (`OverlapWindow`): how many change numbers are read again each
-        time, for numbers that commit late on a database with several writers.
-    poll_seconds (`PollSeconds`): pause between looks when no event came.
-    """
-
-    redis_url: str = "redis://127.0.0.1:6379/0"
-    redis_password_file: str = ""
-    modalities: tuple[str, ...] = XRAY_MODALITIES
-    first_start: str = "new-only"
-    chunk_size: int = 32
-    overlap: int = 200
-    poll_seconds: float = 5.0
+    redis_url: str = _setting(
+        "RedisUrl",
+        _TEXT,
+        "redis://127.0.0.1:6379/0",
+        "The workers' Redis, a database of its own for each Orthanc. While it does not answer, images wait in Orthanc.",
+    )
+    redis_password_file: str = _setting(
+        "RedisPasswordFile",
+        _TEXT,
+        "",
+        "File with Redis's password, such as a Docker secret. Without it: the password in `RedisUrl`, or none.",
+    )
+    modalities: tuple[str, ...] = _setting(
+        "Modalities",
+        _NAMES,
+        XRAY_MODALITIES,
+        "Values of (0008,0060) Modality that are judged; give the workers the same. Images without a modality are "
+        "always looked at, those of another one never.",
+    )
+    first_start: str = _setting(
+        "FirstStart",
+        _one_of("new-only", "whole-archive"),
+        "new-only",
+        "What is judged when the plugin meets an archive for the first time: what arrives from then on, or also all "
+        "that is stored already, at low priority. Read at that start only.",
+    )
+    chunk_size: int = _setting(
+        "ChunkSize",
+        _whole_number(1, 1000),
+        32,
+        "Most images in one message. A message holds as many as are waiting: one when it is quiet.",
+    )
+    overlap: int = _setting(
+        "OverlapWindow",
+        _whole_number(0, 100_000),
+        200,
+        "How many change numbers are read again each time, for those that a database with several writers commits "
+        "late. 0 reads none again, which is enough where Orthanc alone writes.",
+    )
+    poll_seconds: float = _setting(
+        "PollSeconds",
+        _SECONDS,
+        5.0,
+        "Pause between looks at the change log where Orthanc told of no new image.",
+    )
 
     @classmethod
     def from_orthanc(cls, configuration: Mapping[str, Any]) -> Settings:
         """Settings from Orthanc's whole configuration. Raises BadSetting."""
-        section = configuration.get("BodyPartRouter", {})
+        section = configuration.get(SECTION, {})
+        if not isinstance(section, dict):
+            raise BadSetting(f"{SECTION} is {section!r}: it must be an object.")
+        known = {setting.key: (name, setting.kind) for name, setting, _ in described()}
         values: dict[str, Any] = {}
         for key, value in section.items():
-            if key not in _READERS:
-                raise BadSetting(f"BodyPartRouter.{key} is not a setting; known are {', '.join(_READERS)}.")
-            name, read = _READERS[key]
-            try:
-                values[name] = read(value)
-            except (TypeError, ValueError) as error:
-                raise BadSetting(f"BodyPartRouter.{key} is {value!r}: {error}.") from error
+            if key not in known:
+                raise BadSetting(f"{SECTION}.{key} is not a setting; known are {', '.join(known)}.")
+            name, kind = known[key]
+            if not kind.fits(value):
+                raise BadSetting(f"{SECTION}.{key} is {value!r}: it must be {kind.allowed}.")
+            values[name] = kind.read(value)
         return cls(**values)
 
     def broker_url(self) -> str:
@@ -63,51 +140,13 @@ class Settings:
         try:
             password = Path(self.redis_password_file).read_text(encoding="utf-8").strip()
         except OSError as error:
-            raise BadSetting(f"BodyPartRouter.RedisPasswordFile cannot be read ({error.strerror}).") from error
+            raise BadSetting(f"{SECTION}.RedisPasswordFile cannot be read ({error.strerror}).") from error
         parts = urlsplit(self.redis_url)
         host = parts.netloc.rpartition("@")[2]
         return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:{quote(password, safe='')}@{host}"))
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("it must be a text")
-    return value
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or not all(isinstance(one, str) and one for one in value):
-        raise ValueError('it must be a list of modalities, such as ["CR", "DX"]')
-    return tuple(value)
-
-
-def _first_start(value: Any) -> str:
-    if value not in FIRST_STARTS:
-        raise ValueError(f"it must be one of {', '.join(FIRST_STARTS)}")
-    return str(value)
-
-
-def _count(least: int, most: int) -> Any:
-    def read(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise ValueError(f"it must be a whole number from {least} to {most}")
-        return value
-
-    return read
-
-
-def _seconds(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.05 <= value <= 3600:
-        raise ValueError("it must be a number of seconds from 0.05 to 3600")
-    return float(value)
-
-
-_READERS: dict[str, tuple[str, Any]] = {
-    "RedisUrl": ("redis_url", _text),
-    "RedisPasswordFile": ("redis_password_file", _text),
-    "Modalities": ("modalities", _names),
-    "FirstStart": ("first_start", _first_start),
-    "ChunkSize": ("chunk_size", _count(1, 1000)),
-    "OverlapWindow": ("overlap", _count(0, 100_000)),
-    "PollSeconds": ("poll_seconds", _seconds),
-}
+def described() -> Iterator[tuple[str, Setting, Any]]:
+    """(field name, setting, default) of every setting."""
+    for one in fields(Settings):
+        yield one.name, one.metadata["setting"], one.default

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import SHARED
+from worker.stack.plugin_folder import NAME, assemble, download
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +19,20 @@ def shared() -> Path:
             pytest.fail("CI must have the shared images")
         pytest.skip("needs images that cannot be published with the project")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The plugin's wheels, from the package index."""
+    return download(tmp_path_factory.mktemp("wheels"))
+
+
+@pytest.fixture(scope="session")
+def plugin_folder(wheels: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make plugin` assembles."""
+    folder = tmp_path_factory.mktemp("plugin") / NAME
+    assemble(folder, wheels)
+    return folder
 
 
 @pytest.fixture(autouse=True)

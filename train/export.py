@@ -13,6 +13,7 @@ import numpy as np
 
 from train.backbones import MEAN, STD
 from train.checkpoint import Checkpoint, load
+from train.eight_bits import store_small
 from train.manifest import CLASSES
 from train.terms import TERMS
 from worker import __version__
@@ -32,8 +33,6 @@ LARGEST_DIFFERENCE = 0.05
 
 fp16 weights alone change a logit in the third digit.
 """
-SMALLEST_HALVED = 1024
-"""Tensors with fewer values stay fp32."""
 
 
 def export(checkpoint: Path, target: Path, metrics: dict[str, Any], images: Sequence[np.ndarray]) -> float:
@@ -46,7 +45,7 @@ def export(checkpoint: Path, target: Path, metrics: dict[str, Any], images: Sequ
 
     saved = load(checkpoint)
     written = to_onnx(saved.model, saved.recipe["size"])
-    _store_as_half(written)
+    store_small(written)
     variant = {"precision": "fp32", "source": digest(checkpoint)}
     onnx.helper.set_model_props(written, {**_properties(saved, metrics), "variant": json.dumps(variant)})
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -134,25 +133,6 @@ def forget_traces(model: Any) -> None:
     for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer, *model.functions):
         del part.metadata_props[:]
         part.doc_string = ""
-
-
-def _store_as_half(model: Any) -> None:
-    """Keep large weights as fp16, cast to fp32 when the session is made: half the file, the same speed.
-
-    The pretrained weights are fp16 to begin with.
-    """
-    import onnx
-
-    casts = []
-    for one in model.graph.initializer:
-        if one.data_type == onnx.TensorProto.FLOAT and np.prod(one.dims) >= SMALLEST_HALVED:
-            name = one.name
-            half = onnx.numpy_helper.to_array(one).astype(np.float16)
-            one.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}.half"))
-            casts.append(onnx.helper.make_node("Cast", [one.name], [name], to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
 
 
 def _properties(saved: Checkpoint, metrics: dict[str, Any]) -> dict[str, str]:

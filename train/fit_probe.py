@@ -74,9 +74,9 @@ def _features(
     name: str, recipe: ProbeRecipe, loaded: Loaded, backbone: Any, out: Path, say: Callable[[str], None]
 ) -> np.ndarray:
     """One backbone's features of all views, from an earlier run with the same inputs where there is one."""
-    key = hashlib.sha256(
-        json.dumps([name, recipe.pooling, recipe.size, recipe.views, recipe.seed, list(loaded.frame["file"])]).encode()
-    ).hexdigest()[:16]
+    weights = hashlib.sha256(b"".join(one.numpy().tobytes() for one in backbone.state_dict().values())).hexdigest()
+    inputs = [name, weights, recipe.pooling, recipe.size, recipe.views, recipe.seed, list(loaded.frame["file"])]
+    key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
     path = out / f"features-{key}.npy"
     if path.is_file():
         say(f"features: {path.name}, from an earlier run")

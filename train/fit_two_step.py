@@ -13,6 +13,7 @@ from train.backbones import Probe
 from train.batches import Views, loader, plain_batches
 from train.checkpoint import describe, save_fit
 from train.dataset import DataOptions, Loaded, load
+from train.eight_bits import round_weights
 from train.fit_probe import fit_last_layer, joined_features
 from train.loop import Loop
 from train.machine import find_machine
@@ -55,6 +56,7 @@ def fit_two_step(
     loaded = load(manifest, out, say, options, recipe.size).only("dev", "train", "val")
     frame = loaded.frame
     body_part = Probe(recipe.body_part.backbones, weights, len(CLASSES), recipe.body_part.pooling)
+    round_weights(body_part)
     features = joined_features(recipe.body_part, loaded, body_part, out, say)
     data = Dataset(frame, features, recipe.body_part.source_power, 0.0)
     check_sources(data)
@@ -144,7 +146,7 @@ class _Chests:
         self._say, self._save_minutes = say, save_minutes
 
     def network(self) -> torch.nn.Module:
-        """Trained, in evaluation mode; from an earlier run with the same settings and images where there is one."""
+        """Trained, then rounded; from an earlier run with the same settings and images where there is one."""
         import torch
 
         recipe = self._recipe
@@ -168,6 +170,7 @@ class _Chests:
             done.with_suffix(".part").rename(done)
             loop.forget()
         model.load_state_dict(torch.load(done, weights_only=True))
+        round_weights(model)
         return model.eval()
 
     def margins(self, model: torch.nn.Module, rows: np.ndarray) -> np.ndarray:

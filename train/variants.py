@@ -13,7 +13,7 @@ import numpy as np
 from train.calibrate import fit_temperature
 from train.checkpoint import Checkpoint, load
 from train.export import digest, forget_traces, largest_difference, to_onnx
-from train.quantise import BATCH, CALIBRATION_IMAGES, FLOAT_DEPTHS, correct_last_layer, quantise, run
+from train.quantise import BATCH, CALIBRATION_IMAGES, FLOAT_DEPTHS, correct_linear_layers, quantise, run
 from worker.classifier import Classifier, read_card, softmax
 from worker.errors import ConfigError
 from worker.variants import Precision, variant_path
@@ -21,7 +21,7 @@ from worker.variants import Precision, variant_path
 LEAST_AGREEMENT = 0.998
 """Share of the images of dev to which a variant must give the class that fp32 gives."""
 CORRECTION_IMAGES = 1000
-"""From which the last layer of int8 is corrected."""
+"""From which the linear layers of int8 are corrected."""
 NARROWEST = 300
 """Images with the least between their two likeliest classes: only these can change their class."""
 COMPARED_IMAGES = 32
@@ -166,11 +166,12 @@ def _quantised(plain: Any, reference: Classifier, images: Sequence[np.ndarray], 
     """int8 networks with more and more layers in fp32; passed over where a few images already tell enough."""
     random = np.random.default_rng(0)
     chosen = random.permutation(len(images))[:CORRECTION_IMAGES]
+    learned = list(_batches(reference, [images[i] for i in chosen]))
     ordered = np.sort(expected, axis=1)
     narrow = np.argsort(ordered[:, -1] - ordered[:, -2])[:NARROWEST]
     for depth in FLOAT_DEPTHS:
-        network = quantise(plain, list(_batches(reference, [images[i] for i in chosen[:CALIBRATION_IMAGES]])), depth)
-        correct_last_layer(network, expected[chosen], _batches(reference, [images[i] for i in chosen]))
+        network = quantise(plain, learned[: CALIBRATION_IMAGES // BATCH], depth)
+        correct_linear_layers(network, plain, learned)
         logits = run(network, _batches(reference, [images[i] for i in narrow]))
         changed = int((logits.argmax(1) != expected[narrow].argmax(1)).sum())
         if 1 - changed / len(images) >= LEAST_AGREEMENT or depth == FLOAT_DEPTHS[-1]:

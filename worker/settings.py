@@ -36,27 +36,47 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, protected_namespaces=())
 
     orthanc_url: str = Field("http://127.0.0.1:8042", description="Address of Orthanc's REST API.")
-    orthanc_username: str = Field("", description="User of Orthanc's REST API; empty where it asks for none.")
-    orthanc_password: SecretStr = Field(SecretStr(""), description="That user's password.")
-    orthanc_password_file: Path | None = Field(None, description="File with that password, in place of the variable.")
-    orthanc_timeout: float = Field(30.0, gt=0, description="Longest wait (seconds) for one answer of Orthanc.")
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="The broker; a database of its own is best.")
+    orthanc_username: str = Field(
+        "", description="User of Orthanc's REST API. Without it: none, for an Orthanc that asks for none."
+    )
+    orthanc_password: SecretStr = Field(
+        SecretStr(""), description="That user's password. A file is better: see the next setting."
+    )
+    orthanc_password_file: Path | None = Field(
+        None,
+        description="File with that password, such as a Docker secret. It wins over `DICOM_ROUTER_ORTHANC_PASSWORD`.",
+    )
+    orthanc_timeout: float = Field(
+        30.0,
+        gt=0,
+        description="Longest wait (seconds) for one answer of Orthanc; then the chunk goes back to its queue, "
+        "and is tried again.",
+    )
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="The broker, the same as the plugin's `RedisUrl`. Give that Redis `appendonly yes` and "
+        "`maxmemory-policy noeviction`.",
+    )
     redis_password_file: Path | None = Field(
-        None, description="File with Redis's password, in place of one in the URL."
+        None,
+        description="File with Redis's password, such as a Docker secret. Without it: the password in the "
+        "address, or none.",
     )
     ca_file: Path | None = Field(
         None,
-        description="Certificates (PEM) by which Redis (rediss://) and Orthanc (https://) are known; "
-        "without it, those that the system trusts.",
+        description="Certificates (PEM) by which Redis (rediss://) and Orthanc (https://) are known. "
+        "Without it: those that the system trusts.",
     )
-    model: Path | None = Field(None, description="Model file (.onnx); without it, the one that comes with the worker.")
+    model: Path | None = Field(None, description="Model file (.onnx). Without it: the one that comes with the worker.")
     device: Literal["auto", "cuda", "cpu"] = Field(
-        "auto", description="`cuda` refuses to run without a GPU; `auto` tries it and says what it got."
+        "auto",
+        description="`cuda` refuses to run without a GPU, `cpu` does not look for one, `auto` tries and says "
+        "what it got.",
     )
     precision: Wanted = Field(
         "auto",
-        description="Which of the model's files runs: `fp32`, `fp16`, `int8`, or `auto`: fp16 on a GPU, int8 on "
-        "a CPU with int8 instructions, fp32 where that file is missing.",
+        description="Which of the model's files runs. `auto`: fp16 on a GPU, int8 on a CPU with int8 "
+        "instructions, fp32 where that file is missing.",
     )
     concurrency: int = Field(
         0, ge=0, description="Worker processes; 0: one on a GPU, on the CPU as many as there are cores."
@@ -79,12 +99,16 @@ class Settings(BaseSettings):
         "taken for dead, and it ends, for its supervisor to start it anew. 0: it never does.",
     )
     alive_file: Path | None = Field(
-        None, description="File that a worker touches every few seconds, for a health check; without it, none."
+        None, description="File that a worker touches every few seconds, for a health check. Without it: none."
     )
     modalities: Annotated[tuple[str, ...], NoDecode] = Field(
-        XRAY_MODALITIES, description="Values of (0008,0060) Modality that are judged, separated by commas."
+        XRAY_MODALITIES, description="Values of (0008,0060) Modality that are judged; give the plugin the same."
     )
-    label_prefix: str = Field(LABEL_PREFIX, description="What every label of ours begins with.")
+    label_prefix: str = Field(
+        LABEL_PREFIX,
+        description="What every label of ours begins with: 1 to 32 of A-Z a-z 0-9 _ -. Labels that have another "
+        "prefix count as somebody else's, ours of an earlier setting too.",
+    )
 
     @field_validator("modalities", mode="before")
     @classmethod

@@ -14,7 +14,7 @@ import redis
 from tests.helpers import eventually
 from worker.archive import Archive, Stored
 from worker.ledger import Ledger
-from worker.settings import Settings
+from worker.settings import PREFIX, Settings
 from worker.stack.stack import Layout, Stack
 
 
@@ -23,7 +23,8 @@ class Running:
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
-        self.settings = Settings(orthanc_url=stack.url, redis_url=stack.redis_url)
+        own = {name.removeprefix(PREFIX).lower(): value for name, value in stack.environment.items()}
+        self.settings = Settings.model_validate(own)
         self.archive = Archive(self.settings)
 
     @property

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orthanc_plugin.settings import BadSetting, Settings
+from orthanc_plugin.settings import BadSetting, Settings, described
 
 
 def test_defaults_without_a_section() -> None:
@@ -49,6 +49,18 @@ def test_every_key_is_read() -> None:
 def test_a_wrong_key_or_value_is_named(key: str, value: Any) -> None:
     with pytest.raises(BadSetting, match=f"BodyPartRouter.{key}"):
         Settings.from_orthanc({"BodyPartRouter": {key: value}})
+
+
+def test_a_section_that_is_no_object_is_refused() -> None:
+    with pytest.raises(BadSetting, match="BodyPartRouter is \\['RedisUrl'\\]: it must be an object"):
+        Settings.from_orthanc({"BodyPartRouter": ["RedisUrl"]})
+
+
+def test_every_default_is_a_value_that_is_allowed() -> None:
+    for _, setting, default in described():
+        in_json = list(default) if isinstance(default, tuple) else default
+        assert setting.kind.fits(in_json)
+        assert setting.kind.read(in_json) == default
 
 
 def test_the_password_comes_from_its_file(tmp_path: Path) -> None:

@@ -8,15 +8,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import pytest
+import torch
+from onnx.numpy_helper import to_array
 
 import train.variants
-from train.backbones import Probe
+from train.backbones import Probe, load_pretrained, make_network
 from train.checkpoint import Checkpoint, save
-from train.export import export
+from train.export import export, to_onnx
 from train.manifest import CLASSES, load_images, read_manifest
+from train.quantise import BATCH, correct_linear_layers, quantise, run
+from train.two_step import ChestRule, TwoStep
 from train.variants import Measured, add_variants, match_temperature
 from worker.classifier import PACKAGED_MODEL, Classifier, softmax
 from worker.errors import ConfigError
@@ -36,7 +41,6 @@ def images(shared: Path) -> list[np.ndarray]:
 @pytest.fixture(scope="module")
 def checkpoint(shared: Path, images: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pretrained MobileNetV1 and a layer that tells these images apart."""
-    import torch
     from sklearn.linear_model import RidgeClassifier
 
     model = Probe(["mobilenetv1"], shared / "weights", len(CLASSES)).eval()
@@ -116,6 +120,24 @@ def test_int8_is_smaller_and_keeps_what_it_hurts_in_floating_point(
     assert made_by.get(convolutions[0].input[1]) is None
     assert made_by[convolutions[-1].input[1]] == "DequantizeLinear"
     assert made_by.get(graph.node[-1].input[1]) is None
+
+
+def test_every_linear_layer_is_corrected(images: list[np.ndarray], shared: Path) -> None:
+    torch.manual_seed(0)
+    chest = make_network("mobilenetv1", len(CLASSES))
+    load_pretrained(chest, "mobilenetv1", shared / "weights")
+    model = TwoStep(Probe(["mobilenetv2"], shared / "weights", len(CLASSES)), chest, ChestRule(1.0, 0.5, 0.0)).eval()
+    plain = to_onnx(model, SIZE)
+    prepare = Classifier(device="cpu").prepare
+    prepared = np.stack([cv2.resize(prepare(one)[0], (SIZE, SIZE))[None] for one in images])
+    batches = [prepared[start : start + BATCH] for start in range(0, len(prepared) // BATCH * BATCH, BATCH)]
+    int8, expected = quantise(plain, batches[:4], 0), run(plain, batches)
+    before = {one.name: to_array(one) for one in int8.graph.initializer}
+    off = np.abs(run(int8, batches) - expected).mean()
+    correct_linear_layers(int8, plain, batches)
+    changed = [one.name for one in int8.graph.initializer if not np.array_equal(before[one.name], to_array(one))]
+    assert len(changed) == 4  # weights and bias of both
+    assert np.abs(run(int8, batches) - expected).mean() < 0.7 * off
 
 
 def test_gpu_and_cpu_variants_take_and_give_float32(made: tuple[Path, dict[str, Measured], list[str]]) -> None:

@@ -1,4 +1,4 @@
-"""Where the programs come from: the system, or a private Debian 13 tree.
+"""Where the programs come from: the system, or a private Debian tree.
 
 The tree is only unpacked, never entered: its programs run through its own
 dynamic loader, as the user who calls them, on the files of the machine.
@@ -16,8 +16,25 @@ from pathlib import Path
 
 from worker.errors import ConfigError
 
-SUITE = "trixie"
-PACKAGES = ("orthanc", "orthanc-python", "redis-server", "dcmtk")
+
+@dataclass(frozen=True)
+class Tree:
+    """A private tree: a suite of Debian and the packages that are unpacked from it, with options for apt."""
+
+    suite: str
+    packages: tuple[str, ...]
+    options: tuple[str, ...] = ()
+
+
+DEBIAN_13 = Tree("trixie", ("orthanc", "orthanc-python", "redis-server", "dcmtk"))
+DEBIAN_FORKY = Tree(
+    "forky",
+    ("orthanc", "orthanc-python"),
+    # The lists of a suite in development expire within days, and a mirror may keep an older copy.
+    ('Acquire::Check-Valid-Until "false"',),
+)
+"""For the tests: an Orthanc of another generation, with another Python."""
+
 LEAST_ORTHANC = (1, 12, 5)
 PLUGIN_FOLDERS = (Path("/usr/share/orthanc/plugins"), Path("/usr/local/share/orthanc/plugins"))
 
@@ -53,7 +70,12 @@ def find_orthanc(say: Callable[[str], None]) -> OrthancProgram:
     plugin = next((p for f in PLUGIN_FOLDERS if (p := f / "libOrthancPython.so").is_file()), None)
     if path and plugin and _version(path) >= LEAST_ORTHANC:
         return OrthancProgram([path], python_plugin=plugin)
-    root = private_root(say)
+    return private_orthanc(DEBIAN_13, say)
+
+
+def private_orthanc(tree: Tree, say: Callable[[str], None]) -> OrthancProgram:
+    """The Orthanc of a private tree. Raises ConfigError."""
+    root = private_root(tree, say)
     inner = _from_root(root, "usr/sbin/Orthanc")
     env = {**inner.env, "PYTHONHOME": str(root / "usr"), "PYTHONDONTWRITEBYTECODE": "1"}
     return OrthancProgram(inner.command, env, "private", root / "usr/share/orthanc/plugins/libOrthancPython.so")
@@ -62,28 +84,31 @@ def find_orthanc(say: Callable[[str], None]) -> OrthancProgram:
 def find_program(name: str, say: Callable[[str], None]) -> Program:
     """A program such as redis-server or storescu. Raises ConfigError."""
     path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    return Program([path]) if path else _from_root(private_root(say), f"usr/bin/{name}")
+    return Program([path]) if path else _from_root(private_root(DEBIAN_13, say), f"usr/bin/{name}")
 
 
-def private_root(say: Callable[[str], None]) -> Path:
+def private_root(tree: Tree, say: Callable[[str], None]) -> Path:
     """The unpacked Debian tree; made on the first call. Raises ConfigError."""
-    root = cache_folder() / f"{SUITE}-{'-'.join(PACKAGES)}"
+    root = cache_folder() / f"{tree.suite}-{'-'.join(tree.packages)}"
     if root.is_dir():
         return root
     if not shutil.which("mmdebstrap"):
         raise ConfigError(
             "mmdebstrap is missing; install it (apt-get install mmdebstrap) or install Orthanc >= 1.12.5."
         )
-    say(f"unpacking a private Debian {SUITE} with Orthanc and Redis (once, into {root})")
+    say(f"unpacking a private Debian {tree.suite} with {', '.join(tree.packages)} (once, into {root})")
     root.parent.mkdir(parents=True, exist_ok=True)
     fresh = root.with_name(f"{root.name}.{os.getpid()}")
-    command = ["mmdebstrap", "--variant=extract", f"--include={','.join(PACKAGES)}", SUITE, str(fresh)]
+    command = ["mmdebstrap", "--variant=extract", f"--include={','.join(tree.packages)}"]
+    command += [*(f"--aptopt={one}" for one in tree.options), tree.suite, str(fresh)]
     if os.geteuid() != 0:
         command = ["sudo", *command]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or ["no output"]
-        raise ConfigError(f"mmdebstrap could not unpack Debian {SUITE}: {last[0]}. Is the package mirror reachable?")
+        raise ConfigError(
+            f"mmdebstrap could not unpack Debian {tree.suite}: {last[0]}. Is the package mirror reachable?"
+        )
     try:
         fresh.rename(root)
     except OSError:  # another process was first

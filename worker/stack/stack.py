@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orthanc_plugin
 from worker.contract import BODY_PART_KEY, BODY_PART_NAME, VERDICT_KEY, VERDICT_NAME
 from worker.settings import PREFIX, usable_cores
-from worker.stack.plugin_library import link_library
+from worker.stack.plugin_folder import SCRIPT, link
 from worker.stack.processes import Child, free_port
 from worker.stack.programs import OrthancProgram, Program, find_orthanc, find_program
 
@@ -31,6 +30,8 @@ class Layout:
     plugin: settings for the section BodyPartRouter beside the Redis address.
     orthanc: further keys of Orthanc's configuration.
     with_plugin: False runs Orthanc bare, for comparison.
+    plugin_folder: an assembled plugin; None: the one of this installation.
+    program: the Orthanc to run; None: the system's, or the private one.
     app: the Celery application that workers run.
     """
 
@@ -41,6 +42,8 @@ class Layout:
     orthanc: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     with_plugin: bool = True
+    plugin_folder: Path | None = None
+    program: OrthancProgram | None = None
     app: str = "worker.app"
 
 
@@ -52,7 +55,7 @@ class Stack:
 
     def __init__(self, layout: Layout, say: Callable[[str], None] = lambda _: None) -> None:
         self.layout, self._say = layout, say
-        self._orthanc_program: OrthancProgram | None = None
+        self._orthanc_program = layout.program
         self._redis_program: Program | None = None
         self.http_port, self.dicom_port, self.redis_port = (
             free_port(HTTP_PORT),
@@ -194,14 +197,12 @@ class Stack:
             "Plugins": [],
         }
         if self.layout.with_plugin:
-            library = self.layout.data / "plugin"
-            link_library(library / "lib")
-            for package in (Path(orthanc_plugin.__file__).parent, Path(__file__).parent.parent):
-                link = library / package.name
-                if not link.is_symlink():
-                    link.symlink_to(package)
+            folder = self.layout.plugin_folder
+            if folder is None:
+                folder = self.layout.data / "plugin"
+                link(folder)
             configuration["Plugins"] = [str(program.python_plugin)]
-            configuration["PythonScript"] = str(library / "orthanc_plugin" / "body_part_router.py")
+            configuration["PythonScript"] = str(folder / SCRIPT)
             configuration["Python"] = {"AllowThreads": True}
             configuration["BodyPartRouter"] = {"RedisUrl": self.redis_url, **self.layout.plugin}
         return {**configuration, **self.layout.orthanc}

@@ -1,0 +1,1 @@
+"""Documents; some are written from the code."""

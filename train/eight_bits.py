@@ -1,0 +1,78 @@
+"""Weights of convolutions as whole numbers of 8 bits with a scale for each channel: half the file, the same speed.
+
+Networks are rounded before what is learned on top of them, so that PyTorch, the
+calibration and the file all mean the same weights. Batch norm is folded into a
+convolution by a factor for each channel, which leaves the whole numbers as they are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+LARGEST = 127
+SMALLEST_STORED = 1024
+"""Tensors with fewer values stay fp32 in the file."""
+TOLERANCE = 0.01
+"""Distance from a whole number at which a weight still counts as one: folding rounds in fp32."""
+
+
+def round_weights(model: torch.nn.Module) -> None:
+    """Round each convolution's weights to whole multiples, -127 to 127, of its output channels' scales; in place."""
+    import torch
+
+    with torch.no_grad():
+        for one in model.modules():
+            if isinstance(one, torch.nn.Conv2d):
+                largest = one.weight.abs().amax((1, 2, 3), keepdim=True)
+                scale = torch.where(largest > 0, largest / LARGEST, 1.0)
+                one.weight.copy_((one.weight / scale).round() * scale)
+
+
+def store_small(model: Any) -> None:
+    """Keep the large weights of an ONNX ModelProto in few bits; in place.
+
+    Rounded convolutions as int8 with scales, all others as fp16 (as which
+    pretrained weights are given). They are made fp32 when the session is made.
+    """
+    import onnx
+
+    helper, to_array, from_array = onnx.helper, onnx.numpy_helper.to_array, onnx.numpy_helper.from_array
+    nodes, scales = [], []
+    for one in model.graph.initializer:
+        if one.data_type != onnx.TensorProto.FLOAT or np.prod(one.dims) < SMALLEST_STORED:
+            continue
+        name, values = one.name, to_array(one)
+        whole = _whole_numbers(values)
+        if whole is None:
+            one.CopyFrom(from_array(values.astype(np.float16), f"{name}.half"))
+            nodes.append(helper.make_node("Cast", [one.name], [name], to=onnx.TensorProto.FLOAT))
+        else:
+            numbers, scale = whole
+            one.CopyFrom(from_array(numbers, f"{name}.int8"))
+            scales.append(from_array(scale, f"{name}.scale"))
+            nodes += [
+                helper.make_node("Cast", [one.name], [f"{name}.whole"], to=onnx.TensorProto.FLOAT),
+                helper.make_node("Mul", [f"{name}.whole", scales[-1].name], [name]),
+            ]
+    nodes += model.graph.node
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(scales)
+
+
+def _whole_numbers(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """(c, i, h, w) int8 and (c, 1, 1, 1) float32 scales of a rounded convolution; None for any other tensor."""
+    if weights.ndim != 4:
+        return None
+    largest = np.abs(weights).max((1, 2, 3), keepdims=True)
+    scale = np.where(largest > 0, largest / LARGEST, 1).astype(np.float32)
+    exact = weights / scale
+    numbers = np.rint(exact)
+    if np.abs(exact - numbers).max() > TOLERANCE:
+        return None
+    return numbers.astype(np.int8), scale
