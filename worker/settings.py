@@ -33,7 +33,10 @@ PREFIX = "DICOM_ROUTER_"
 class Settings(BaseSettings):
     """All settings; each field's description says what it does and what happens without it."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, protected_namespaces=())
+    # An empty variable is one that is not set: compose files write `NAME: ${OTHER:-}`.
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, protected_namespaces=()
+    )
 
     orthanc_url: str = Field("http://127.0.0.1:8042", description="Address of Orthanc's REST API.")
     orthanc_username: str = Field(
