@@ -14,6 +14,7 @@ from worker.contract import (
     CLASSIFY_QUEUE,
     broker_transport_options,
 )
+from worker.errors import ModelError
 from worker.settings import get_settings
 
 log = logging.getLogger(__name__)
@@ -55,20 +56,18 @@ def _plan_processes(conf: Any = None, options: Any = None, **_: Any) -> None:
     from worker.tasks import plan
 
     settings = get_settings()
-    provider = probe_provider(settings.model or PACKAGED_MODEL, settings.device, settings.precision)
-    if settings.device == "cuda" and not provider:
-        # It would take chunks from workers that have a GPU, only to put them back. (Celery swallows lesser exceptions.)
-        raise SystemExit(
-            "DICOM_ROUTER_DEVICE is 'cuda' and no CUDA session could be made: this worker does not start. "
-            "Install onnxruntime-gpu and the GPU's driver, or set it to 'auto' or 'cpu'."
-        )
-    gpu = provider not in ("", "CPUExecutionProvider")
+    try:
+        provider = probe_provider(settings.model or PACKAGED_MODEL, settings.device, settings.precision)
+    except ModelError as error:
+        # It would take chunks from workers that can judge, only to put them back. (Celery swallows lesser exceptions.)
+        raise SystemExit(f"this worker does not start: {error}") from error
+    gpu = provider != "CPUExecutionProvider"
     cores = usable_cores()
     concurrency = (options or {}).get("concurrency") or settings.concurrency or (1 if gpu else cores)
     conf.worker_concurrency = concurrency
     plan.threads = max(1, cores // concurrency)
     plan.decode_threads = settings.decode_threads or (plan.threads if gpu else 2)
-    log.warning("%d processes on %d cores, inference by %s", concurrency, cores, provider or "no provider yet")
+    log.warning("%d processes on %d cores, inference by %s", concurrency, cores, provider)
 
 
 @worker_ready.connect

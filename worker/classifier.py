@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from worker.contract import RESERVED_CLASSES, is_label
-from worker.errors import AcceleratorMissing, BadModelFile
+from worker.errors import AcceleratorMissing, BadModelFile, ModelError
 from worker.prepare import PREPARATIONS
 from worker.variants import Wanted, pick
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from worker.settings import Settings
 
 log = logging.getLogger(__name__)
+
+CUDA = "CUDAExecutionProvider"
 
 PACKAGED_MODEL = Path(__file__).parent / "models" / "body_parts.onnx"
 
@@ -219,17 +221,16 @@ def _open_session(
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(4)  # a failed CUDA session is told by us, once
-    cuda = "CUDAExecutionProvider"
     # The provider is listed where there is no GPU too: only making a session tells.
-    if device != "cpu" and cuda in onnxruntime.get_available_providers():
+    if device != "cpu" and _cuda_installed():
         found = pick(path, wanted, gpu=True)
         try:
             if hasattr(onnxruntime, "preload_dlls"):
                 onnxruntime.preload_dlls()
-            session = onnxruntime.InferenceSession(found, _options(threads), providers=[cuda])
-            if session.get_providers()[0] == cuda:
-                log.info("inference runs on the GPU (%s)", cuda)
-                return found, session, cuda
+            session = onnxruntime.InferenceSession(found, _options(threads), providers=[CUDA])
+            if session.get_providers()[0] == CUDA:
+                log.info("inference runs on the GPU (%s)", CUDA)
+                return found, session, CUDA
         except Exception as error:  # onnxruntime's own kinds, by version
             log.warning("no CUDA session could be made (%s)", type(error).__name__)
     if device == "cuda":
@@ -262,20 +263,27 @@ def _cpu_session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime
 
 
 def probe_provider(path: Path, device: str, wanted: Wanted = "fp32") -> str:
-    """The execution provider that a process here would get, asked in a process of its own.
+    """The execution provider that a process here would get for this model.
 
-    A CUDA context made before a fork breaks the children, so the parent must
-    not make one to find out. Returns "" where no session can be made.
+    A CUDA context made before a fork breaks the children, so where there may
+    be one, a process of its own is asked. Raises ModelError, as Classifier does.
     """
-    if device != "cuda":
-        import onnxruntime
-
-        if device == "cpu" or "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-            return "CPUExecutionProvider"
+    if device == "cpu" or (device == "auto" and not _cuda_installed()):
+        return Classifier(path, "cpu", wanted=wanted).provider  # with one thread: none that a fork would lose
     code = (
-        "import sys; from pathlib import Path; from worker.classifier import Classifier;"
-        "print(Classifier(Path(sys.argv[1]), sys.argv[2], wanted=sys.argv[3]).provider)"
+        "import sys; from pathlib import Path; from worker.classifier import Classifier\n"
+        "from worker.errors import RouterError\n"
+        "try: print(Classifier(Path(sys.argv[1]), sys.argv[2], wanted=sys.argv[3]).provider)\n"
+        "except RouterError as error: sys.exit(str(error))"
     )
     command = [sys.executable, "-c", code, str(path), device, wanted]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    return done.stdout.strip().splitlines()[-1] if done.returncode == 0 and done.stdout.strip() else ""
+    if done.returncode != 0:
+        raise ModelError((done.stderr.strip().splitlines() or ["the runtime ended without a word"])[-1])
+    return done.stdout.strip().splitlines()[-1]
+
+
+def _cuda_installed() -> bool:
+    import onnxruntime
+
+    return CUDA in onnxruntime.get_available_providers()

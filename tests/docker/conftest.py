@@ -49,7 +49,7 @@ class Deployment:
         self.docker, self.project, self.address = copy_of_docker(folder), project, address
         self.http_port, self.dicom_port = free_port(), free_port()
         self.files = ["compose.yaml", *files]
-        self._environment = {
+        self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("ROUTER_", "COMPOSE_"))},
             "COMPOSE_PROJECT_NAME": project,
             "ROUTER_ADDRESS": address,
@@ -63,7 +63,7 @@ class Deployment:
 
     def compose(self, *arguments: str, check: bool = True, seconds: float = 300) -> str:
         files = [word for name in self.files for word in ("-f", str(self.docker / name))]
-        return docker("compose", *files, *arguments, check=check, seconds=seconds, env=self._environment)
+        return docker("compose", *files, *arguments, check=check, seconds=seconds, env=self.environment)
 
     def up(self, *arguments: str) -> None:
         """Start, and wait until all is healthy."""
@@ -85,7 +85,7 @@ class Deployment:
     # --- questions ---------------------------------------------------------------
 
     def setting(self, name: str) -> str:
-        return self._environment[name]
+        return self.environment[name]
 
     def secret(self, name: str) -> str:
         return (self.docker / "secrets" / name).read_text()

@@ -23,7 +23,15 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 def test_a_worker_that_must_have_a_gpu_and_has_none_does_not_start() -> None:
     done = run("-m", "celery", "-A", "worker.app", "worker", DICOM_ROUTER_DEVICE="cuda")
     assert done.returncode != 0
-    assert "DICOM_ROUTER_DEVICE is 'cuda' and no CUDA session could be made: this worker does not start" in done.stderr
+    assert "this worker does not start" in done.stderr and "DICOM_ROUTER_DEVICE" in done.stderr
+
+
+def test_a_worker_with_a_model_that_cannot_be_used_does_not_start(tmp_path: Path) -> None:
+    model = tmp_path / "broken.onnx"
+    model.write_bytes(b"no model")
+    done = run("-m", "celery", "-A", "worker.app", "worker", DICOM_ROUTER_MODEL=str(model))
+    assert done.returncode != 0
+    assert f"this worker does not start: {model}" in done.stderr
 
 
 def test_inference_tells_nobody_of_itself(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers import sample
 from worker.classifier import PACKAGED_MODEL, PROPERTIES, Classifier, probe_provider
-from worker.errors import AcceleratorMissing, BadModelFile
+from worker.errors import AcceleratorMissing, BadModelFile, ModelError
 from worker.pixels import read_file
 
 
@@ -109,6 +109,7 @@ def test_cuda_is_refused_where_there_is_none_and_auto_says_what_it_got(caplog: p
         pytest.skip("this machine has a GPU")
     with pytest.raises(AcceleratorMissing, match="DICOM_ROUTER_DEVICE is 'cuda'"):
         Classifier(device="cuda")
-    assert probe_provider(PACKAGED_MODEL, "cuda") == ""
+    with pytest.raises(ModelError, match="DICOM_ROUTER_DEVICE is 'cuda'"):
+        probe_provider(PACKAGED_MODEL, "cuda")
     assert Classifier(device="auto").provider == "CPUExecutionProvider"
     assert "inference runs on the CPU" in caplog.text
