@@ -38,6 +38,7 @@ lint: dev-environment
 
 bench: dev-environment
 	@.venv-dev/bin/python -m benchmarks.ingest
+	@.venv-dev/bin/python -m benchmarks.scaling
 	@.venv-dev/bin/python -m benchmarks.inference
 
 clean:

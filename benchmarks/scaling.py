@@ -10,6 +10,7 @@ ratios and writes a CSV named after the environment.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -38,7 +39,7 @@ def throughput(stack: Stack, files: list[bytes], workers: int) -> float:
         while sum(ledger.queue_lengths().values()) < len(files) // 32:
             time.sleep(0.1)
         before = _judged(ledger)
-        names = [stack.launch_worker() for _ in range(workers)]
+        names = [_launch_on(stack, core) for core in sorted(os.sched_getaffinity(0))[:workers]]
         first = _reached(ledger, before + SETTLED)
         last = _reached(ledger, before + len(files) - SETTLED)
         while next(archive.without_verdict(("CR",)), None) is not None:
@@ -47,6 +48,16 @@ def throughput(stack: Stack, files: list[bytes], workers: int) -> float:
         stack.stop_worker(name)
     delete_all(stack)
     return (last[0] - first[0]) / (last[1] - first[1])
+
+
+def _launch_on(stack: Stack, core: int) -> str:
+    """Start a worker that has one core, as a container with `cpus: 1` has; its threads would use more."""
+    ours = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})  # which its processes inherit
+    try:
+        return stack.launch_worker()
+    finally:
+        os.sched_setaffinity(0, ours)
 
 
 def _judged(ledger: Ledger) -> int:
@@ -64,7 +75,7 @@ def main() -> None:
     """Measure, print the table, write the CSV."""
     parser = argparse.ArgumentParser(description="How much more do two workers of one core each do than one?")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--files", type=int, default=384, help="images in each round")
+    parser.add_argument("--files", type=int, default=256, help="images in each round")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     rows = [["images", "round", *(f"{number} workers" for number in WORKERS)]]

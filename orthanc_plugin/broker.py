@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orthanc_plugin.settings import Settings
 from worker.contract import (
     BACKFILL_QUEUE,
     CLASSIFY_QUEUE,
@@ -43,16 +44,22 @@ class Broker:
 
     Connections are made when they are first needed. Every method raises
     BrokerDown where Redis does not do what it was asked for.
+    tls: as contract.broker_tls gives it.
     """
 
-    def __init__(self, url: str, archive: str) -> None:
-        self._url = url
+    def __init__(self, url: str, archive: str, tls: Mapping[str, Any] | None = None) -> None:
+        self._url, self._tls = url, dict(tls or {})
         self._archive = archive
         self._position_key = redis_key(archive, "position")
         self._seen_key = redis_key(archive, "seen")
         self._walk_key = redis_key(archive, "walk")
         self._redis: Any = None
         self._app: Any = None
+
+    @classmethod
+    def from_settings(cls, settings: Settings, archive: str) -> Broker:
+        """Raises BadSetting."""
+        return cls(settings.broker_url(), archive, settings.broker_tls())
 
     def position(self) -> Position | None:
         """The stored position; None where Redis has none (first start, flushed, replaced)."""
@@ -94,7 +101,7 @@ class Broker:
         message = make_message(self._archive, ids, force=force)
         queue = BACKFILL_QUEUE if backfill else CLASSIFY_QUEUE
         if self._app is None:
-            self._app = _celery(self._url)
+            self._app = _celery(self._url, self._tls)
         try:
             self._app.send_task(
                 CLASSIFY_TASK, kwargs={"message": message}, queue=queue, retry=False, ignore_result=True
@@ -129,6 +136,7 @@ class Broker:
                     socket_timeout=TIMEOUT_SECONDS,
                     socket_connect_timeout=TIMEOUT_SECONDS,
                     retry=Retry(NoBackoff(), 0),
+                    **self._tls,
                 )
             return question(self._redis)
         except (redis.RedisError, OSError) as error:
@@ -146,7 +154,7 @@ class Broker:
         self._redis = self._app = None
 
 
-def _celery(url: str) -> Any:
+def _celery(url: str, tls: Mapping[str, Any]) -> Any:
     import kombu.transport.redis  # noqa: F401  a missing package must not look like a missing Redis
     from celery import Celery
 
@@ -156,6 +164,7 @@ def _celery(url: str) -> Any:
         accept_content=["json"],
         result_backend=None,
         broker_connection_retry=False,
+        broker_use_ssl=tls or None,
         broker_transport_options={
             **broker_transport_options(TIMEOUT_SECONDS),
             # Without these kombu tries to connect for ever, and Orthanc could not stop.

@@ -44,7 +44,7 @@ class Routes:
             "first_start": self._settings.first_start,
             "modalities": list(self._settings.modalities),
         }
-        broker = Broker(self._settings.broker_url(), self._identifier())
+        broker = Broker.from_settings(self._settings, self._identifier())
         try:
             position = broker.position()
             answer["cursor"] = position.cursor if position else None
@@ -66,7 +66,7 @@ class Routes:
         if not self._archive.to_judge([instance], self._settings.modalities):
             wanted = ", ".join(self._settings.modalities)
             return 409, {"error": f"instance {instance} is of another modality than {wanted}; it is left alone"}
-        broker = Broker(self._settings.broker_url(), self._identifier())
+        broker = Broker.from_settings(self._settings, self._identifier())
         try:
             broker.publish([instance], force=True)
         except BrokerDown as error:

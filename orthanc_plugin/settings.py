@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from worker.contract import XRAY_MODALITIES
+from worker.contract import XRAY_MODALITIES, broker_tls
 
 SECTION = "BodyPartRouter"
 
@@ -82,6 +83,12 @@ class Settings:
         "",
         "File with Redis's password, such as a Docker secret. Without it: the password in `RedisUrl`, or none.",
     )
+    redis_ca_file: str = _setting(
+        "RedisCaFile",
+        _TEXT,
+        "",
+        "File of certificates (PEM) by which a Redis at `rediss://` is known. Without it: those the system trusts.",
+    )
     modalities: tuple[str, ...] = _setting(
         "Modalities",
         _NAMES,
@@ -144,6 +151,15 @@ class Settings:
         parts = urlsplit(self.redis_url)
         host = parts.netloc.rpartition("@")[2]
         return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:{quote(password, safe='')}@{host}"))
+
+    def broker_tls(self) -> dict[str, Any]:
+        """How Redis's certificate is checked. Raises BadSetting."""
+        if self.redis_ca_file:
+            try:
+                ssl.create_default_context(cafile=self.redis_ca_file)
+            except OSError as error:  # SSLError is one
+                raise BadSetting(f"{SECTION}.RedisCaFile cannot be read as PEM ({error.strerror}).") from error
+        return broker_tls(self.redis_url, self.redis_ca_file)
 
 
 def described() -> Iterator[tuple[str, Setting, Any]]:

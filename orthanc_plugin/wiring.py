@@ -29,6 +29,7 @@ def register() -> None:
     try:
         settings = Settings.from_orthanc(json.loads(orthanc.GetConfiguration()))
         settings.broker_url()
+        settings.broker_tls()
     except BadSetting as error:
         orthanc.LogError(f"body-part router is off: {error}")
         return
@@ -61,7 +62,7 @@ class _Plugin:
             if self._follower is not None:
                 self._follower.wake()
         elif change == types.ORTHANC_STARTED:
-            broker = Broker(self._settings.broker_url(), self._get_identifier())
+            broker = Broker.from_settings(self._settings, self._get_identifier())
             self._follower = Follower(self._archive, broker, self._settings, self._orthanc.LogWarning)
             self._follower.start()
         elif change == types.ORTHANC_STOPPED and self._follower is not None:

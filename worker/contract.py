@@ -110,6 +110,17 @@ def broker_transport_options(timeout: float = 5.0, time_limit: int = TIME_LIMIT_
     }
 
 
+def broker_tls(url: str, ca_file: str = "") -> dict[str, Any]:
+    """How the certificate of a Redis is checked, in the words of redis-py and Celery; empty where `url` has no TLS.
+
+    ca_file: certificates (PEM) by which it is known; "" for those that the system trusts.
+    """
+    if not url.startswith("rediss:"):
+        return {}
+    checks = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
+    return {**checks, "ssl_ca_certs": ca_file} if ca_file else checks
+
+
 # --- the plugin's state in Orthanc's database -------------------------------
 
 LOW_MARK_PROPERTY = 5510

@@ -23,7 +23,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from worker.contract import LABEL_PREFIX, TIME_LIMIT_SECONDS, XRAY_MODALITIES, is_label
+from worker.contract import LABEL_PREFIX, TIME_LIMIT_SECONDS, XRAY_MODALITIES, broker_tls, is_label
 from worker.errors import ConfigError
 from worker.variants import Wanted
 
@@ -154,14 +154,8 @@ class Settings(BaseSettings):
         return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:{secret}@{host}"))
 
     def broker_tls(self) -> dict[str, Any]:
-        """How Redis's certificate is checked, in the words of redis-py and Celery; empty without TLS.
-
-        Raises ConfigError.
-        """
-        if urlsplit(self.redis_url).scheme != "rediss":
-            return {}
-        checks = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
-        return {**checks, "ssl_ca_certs": str(self.certificates())} if self.ca_file else checks
+        """How Redis's certificate is checked, in the words of redis-py and Celery. Raises ConfigError."""
+        return broker_tls(self.redis_url, str(self.certificates() or ""))
 
     def certificates(self) -> Path | None:
         """The file of certificates. Raises ConfigError where it is set and cannot be used."""

@@ -15,6 +15,8 @@ import pytest
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from orthanc_plugin.broker import Broker, BrokerDown
+from orthanc_plugin.settings import Settings as PluginSettings
 from tests.docker.conftest import Deployment, check_confined, copy_of_docker, docker, verdicts
 from tests.helpers import fresh
 from worker.archive import Archive
@@ -104,7 +106,7 @@ def test_redis_is_known_by_its_certificate_and_by_its_name(
 
 
 def can_connect(settings: Settings) -> bool:
-    """Whether our own client and Celery's agree to talk to this Redis; they must be of one mind."""
+    """Whether workers, plugin and Celery agree to talk to this Redis; they must be of one mind."""
     try:
         ours = bool(Ledger(settings.broker_url(), "", settings.broker_tls()).queue_lengths())
     except BrokerUnavailable:
@@ -119,7 +121,21 @@ def can_connect(settings: Settings) -> bool:
     except Exception as error:  # redis.exceptions.ConnectionError, with the reason in its text
         assert "CERTIFICATE_VERIFY_FAILED" in str(error)
         celery = False
-    assert ours == celery
+    section = {
+        "RedisUrl": settings.redis_url,
+        "RedisPasswordFile": str(settings.redis_password_file),
+        "RedisCaFile": str(settings.ca_file),
+    }
+    broker = Broker.from_settings(PluginSettings.from_orthanc({"BodyPartRouter": section}), "no-archive")
+    try:
+        broker.queue_lengths()
+        broker.publish([])
+        plugin = True
+    except BrokerDown:
+        plugin = False
+    finally:
+        broker.close()
+    assert ours == celery == plugin
     return ours
 
 

@@ -20,6 +20,7 @@ def test_every_key_is_read() -> None:
     section = {
         "RedisUrl": "redis://r/1",
         "RedisPasswordFile": "",
+        "RedisCaFile": "",
         "Modalities": ["XA"],
         "FirstStart": "whole-archive",
         "ChunkSize": 8,
@@ -27,7 +28,7 @@ def test_every_key_is_read() -> None:
         "PollSeconds": 1,
     }
     assert Settings.from_orthanc({"BodyPartRouter": section}) == Settings(
-        "redis://r/1", "", ("XA",), "whole-archive", 8, 0, 1.0
+        "redis://r/1", "", "", ("XA",), "whole-archive", 8, 0, 1.0
     )
 
 
@@ -69,3 +70,11 @@ def test_the_password_comes_from_its_file(tmp_path: Path) -> None:
     assert settings.broker_url() == "redis://:a%20b@redis:6379/0"
     with pytest.raises(BadSetting, match="RedisPasswordFile cannot be read"):
         Settings(redis_password_file=str(tmp_path / "gone")).broker_url()
+
+
+def test_a_file_of_certificates_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ca").write_text("no certificate")
+    for path in (tmp_path / "ca", tmp_path / "missing"):
+        settings = Settings(redis_url="rediss://r/1", redis_ca_file=str(path))
+        with pytest.raises(BadSetting, match=r"BodyPartRouter\.RedisCaFile cannot be read"):
+            settings.broker_tls()
