@@ -29,6 +29,7 @@ class DataOptions:
     cache: folder of decoded images; None for cache/ in the results' folder.
     allow_leaks: tell of patients and pictures in two splits, and go on.
     shares: of the splits, where the manifest has none. seed: of their division.
+    left_out: sources of which nothing is learned (see train.split).
     """
 
     licences: tuple[str, ...] | None = None
@@ -37,6 +38,7 @@ class DataOptions:
     allow_leaks: bool = False
     shares: Mapping[str, float] = field(default_factory=lambda: SHARES)
     seed: int = 0
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def load(
     known = cache.fill(list(frame["path"]), say)
     usable = np.array([not one.broken for one in known], bool)
     duplicates = duplicates_among(known)
-    split = read_or_make_splits(frame, options.splits or out / "splits.csv", options.shares, options.seed, duplicates)
+    path = options.splits or out / "splits.csv"
+    split = read_or_make_splits(frame, path, options.shares, options.seed, duplicates, options.left_out)
     check_splits(frame, split, duplicates, options.allow_leaks, say)
     kept = frame.assign(split=split)[usable].reset_index(drop=True)
     return Loaded(kept, cache.images(list(kept["path"])), int((~usable).sum()))

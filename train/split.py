@@ -21,6 +21,8 @@ SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}
 TOLD = 5
 """Leaks of each kind that are named."""
 
+LEFT_OUT = "left-out"
+"""The split of sources from which nothing is learned."""
 SMALLEST_STRATUM = 7
 """Images of a class from one source; what is rarer is shared out together with the class's other rare sources.
 
@@ -95,6 +97,7 @@ def read_or_make_splits(
     shares: Mapping[str, float] = SHARES,
     seed: int = 0,
     together: Sequence[tuple[int, int]] = (),
+    left_out: Sequence[str] = (),
 ) -> np.ndarray:
     """(n,) the split of each row, from the file of an earlier run, or made now and written there.
 
@@ -104,13 +107,30 @@ def read_or_make_splits(
     A manifest's own splits stay: where it has `test`, only the rest is
     divided, into `train` and `val` (unless it has both of these too).
 
-    Raises ConfigError where the file was made from other rows.
+    left_out: sources of which nothing is learned; what of them is not `test` gets
+    the split LEFT_OUT, on which a model can be measured as in a hospital that it has not seen.
+
+    Raises ConfigError where the file was made from other rows or leaves out other sources, and for an unknown source.
     """
     if path.is_file():
-        return read_splits(path, frame)
-    split = divide(frame, shares, seed, together)
+        split = read_splits(path, frame)
+        if left_out and not np.array_equal(split == LEFT_OUT, _of_sources(frame, split, left_out)):
+            raise ConfigError(f"{path}: these splits leave out other sources; name another file, or take it away.")
+        return split
+    split = divide(frame, shares, seed, together).astype(object)
+    split[_of_sources(frame, split, left_out)] = LEFT_OUT
+    split = split.astype(str)
     _write(path, frame, split, {"digest": digest_of(frame), "shares": dict(shares), "seed": seed})
     return split
+
+
+def _of_sources(frame: pd.DataFrame, split: np.ndarray, sources: Sequence[str]) -> np.ndarray:
+    """(n,) whether a row is of one of these sources, and not of the split test. Raises ConfigError."""
+    known = set(frame["dataset"])
+    for one in sources:
+        if one not in known:
+            raise ConfigError(f"source {one!r} is not in the manifest; its column dataset has {sorted(known)}.")
+    return frame["dataset"].isin(list(sources)).to_numpy() & (split != "test")
 
 
 def divide(

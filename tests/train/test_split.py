@@ -113,6 +113,24 @@ def test_a_manifests_own_splits_stay(own: list[str], expected: dict[str, int]) -
     np.testing.assert_array_equal(split[kept], frame["split"][kept])
 
 
+def test_of_a_source_that_is_left_out_nothing_is_learned(tmp_path: Path) -> None:
+    frame = frame_of(300)
+    path = tmp_path / "splits.csv"
+    split = read_or_make_splits(frame, path, SHARES, 0, left_out=["Y"])
+    whole = read_or_make_splits(frame, tmp_path / "whole.csv", SHARES, 0)
+    of_y = (frame["dataset"] == "Y").to_numpy()
+    assert set(split[of_y]) == {"left-out", "test"}
+    np.testing.assert_array_equal(split[~of_y | (whole == "test")], whole[~of_y | (whole == "test")])
+    np.testing.assert_array_equal(read_or_make_splits(frame, path, SHARES, 0), split)
+    np.testing.assert_array_equal(read_or_make_splits(frame, path, SHARES, 0, left_out=["Y"]), split)
+    with pytest.raises(ConfigError, match="leave out other sources"):
+        read_or_make_splits(frame, path, SHARES, 0, left_out=["X"])
+    with pytest.raises(
+        ConfigError, match=r"source 'W' is not in the manifest; its column dataset has \['X', 'Y', 'Z'\]"
+    ):
+        read_or_make_splits(frame, tmp_path / "other.csv", SHARES, 0, left_out=["W"])
+
+
 def test_a_patient_or_a_picture_in_two_splits_is_refused_with_the_files() -> None:
     frame = frame_of(6).assign(patient=["1", "1", "", "", "", ""], dataset="X")
     split = np.array(["train", "test", "train", "val", "test", "unused"])

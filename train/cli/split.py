@@ -20,6 +20,13 @@ from train.cli.options import data_options, manifest_option, out_option
     show_default=True,
     help="Of train, val and test, where the manifest has no splits of its own.",
 )
+@click.option(
+    "--leave-out",
+    multiple=True,
+    metavar="SOURCE",
+    help="A source (column dataset) of which nothing is learned: its images get the split left-out, "
+    "for `evaluate --split left-out`.",
+)
 def split(
     manifest: Path,
     out: Path,
@@ -29,6 +36,7 @@ def split(
     allow_leaks: bool,
     seed: int,
     shares: str,
+    leave_out: tuple[str, ...],
 ) -> None:
     """Divide images into train, val and test by patient, and check that the splits are apart.
 
@@ -39,9 +47,8 @@ def split(
     from train.manifest import read_licences
     from train.split import counts, read_shares
 
-    options = DataOptions(
-        tuple(read_licences(licences)) if licences else None, splits, cache, allow_leaks, read_shares(shares), seed
-    )
+    allowed = tuple(read_licences(licences)) if licences else None
+    options = DataOptions(allowed, splits, cache, allow_leaks, read_shares(shares), seed, leave_out)
     loaded = load(manifest, out, lambda line: click.echo(line, err=True), options)
     numbers = ", ".join(f"{number} {name}" for name, number in counts(loaded.frame["split"].to_numpy(str)).items())
     click.echo(f"{splits or out / 'splits.csv'}: {numbers}; {loaded.broken} broken files left out")
