@@ -23,7 +23,8 @@ class Running:
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
-        own = {name.removeprefix(PREFIX).lower(): value for name, value in stack.environment.items()}
+        ours = {name: value for name, value in stack.environment.items() if name.startswith(PREFIX)}
+        own = {name.removeprefix(PREFIX).lower(): value for name, value in ours.items()}
         self.settings = Settings.model_validate(own)
         self.archive = Archive(self.settings)
 

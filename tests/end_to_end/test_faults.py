@@ -216,7 +216,7 @@ def test_a_worker_that_takes_nothing_any_more_ends_itself(own_site: Site, tmp_pa
     site.verdicts(site.upload(*legs(1)))
     family = children(worker.pid)
     deaf.touch()
-    time.sleep(1.5)  # its last question to Redis is answered after a second
+    time.sleep(3)  # its last question to Redis is answered after a second
     ids = site.upload(*legs(2))
     eventually(lambda: not worker.alive(), 30, "the end of the worker")
     assert "this worker takes none" in worker.output()

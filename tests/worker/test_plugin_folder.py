@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tarfile
 import zipfile
 from pathlib import Path
@@ -59,8 +60,8 @@ def test_the_same_bytes_twice_and_readable_by_everyone(wheels: list[Path], plugi
 
 def test_the_archive_unpacks_to_the_folder(plugin_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "one.tar.gz").write_bytes(pack(plugin_folder))
+    subprocess.run(["tar", "-xzf", tmp_path / "one.tar.gz", "-C", tmp_path], check=True)
     with tarfile.open(tmp_path / "one.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
         assert {one.uid for one in archive.getmembers()} == {0}
     assert files(tmp_path / NAME) == files(plugin_folder)
 
