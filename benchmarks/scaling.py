@@ -78,6 +78,8 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=256, help="images in each round")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
+    if len(os.sched_getaffinity(0)) < max(WORKERS):
+        parser.error(f"needs {max(WORKERS)} cores, one for each worker.")
     rows = [["images", "round", *(f"{number} workers" for number in WORKERS)]]
     print(f"| images | workers | images/s (median of {options.rounds}) | ratio to one (median of pairs) | all ratios |")
     print("| --- | --- | --- | --- | --- |")

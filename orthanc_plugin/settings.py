@@ -146,9 +146,13 @@ class Settings:
             return self.redis_url
         try:
             password = Path(self.redis_password_file).read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise BadSetting(f"{SECTION}.RedisPasswordFile cannot be read ({error.strerror}).") from error
-        parts = urlsplit(self.redis_url)
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not UTF-8"
+            raise BadSetting(f"{SECTION}.RedisPasswordFile cannot be read ({reason}).") from error
+        try:
+            parts = urlsplit(self.redis_url)
+        except ValueError as error:
+            raise BadSetting(f"{SECTION}.RedisUrl is {self.redis_url!r}: it must be an address.") from error
         host = parts.netloc.rpartition("@")[2]
         return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:{quote(password, safe='')}@{host}"))
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CUDA = "CUDAExecutionProvider"
+PROBE_SECONDS = 120
 
 PACKAGED_MODEL = Path(__file__).parent / "models" / "body_parts.onnx"
 
@@ -277,8 +278,13 @@ def probe_provider(path: Path, device: str, wanted: Wanted = "fp32") -> str:
         "except RouterError as error: sys.exit(str(error))"
     )
     command = [sys.executable, "-c", code, str(path), device, wanted]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    if done.returncode != 0:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise ModelError(
+            f"no session could be made within {PROBE_SECONDS} s; look at the GPU and its driver."
+        ) from error
+    if done.returncode != 0 or not done.stdout.strip():
         raise ModelError((done.stderr.strip().splitlines() or ["the runtime ended without a word"])[-1])
     return done.stdout.strip().splitlines()[-1]
 

@@ -172,8 +172,9 @@ class Settings(BaseSettings):
 def _read_secret(path: Path, name: str) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigError(f"{PREFIX}{name} is {path}: it cannot be read ({error.strerror}).") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise ConfigError(f"{PREFIX}{name} is {path}: it cannot be read ({reason}).") from error
 
 
 @cache
@@ -187,7 +188,10 @@ def get_settings() -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = "_".join(str(part) for part in first["loc"]).upper()
-        raise ConfigError(f"{PREFIX}{name} is {first.get('input')!r}: {first['msg']}.") from error
+        # What was given to a setting that we don't know may be a secret, too.
+        secret = first["type"] == "extra_forbidden" or "PASSWORD" in name
+        given = "" if secret else f" is {first.get('input')!r}"
+        raise ConfigError(f"{PREFIX}{name}{given}: {first['msg']}.") from error
 
 
 def usable_cores() -> int:

@@ -20,7 +20,7 @@ from worker.stack.processes import free_port
 ROOT = Path(__file__).parents[2]
 BUILD_CA = Path("/etc/ssl/certs/ca-certificates.crt")
 SERVICES = ("orthanc", "postgres", "redis", "worker")
-NEEDED = {"ROUTER_SECRETS": "./secrets", "ROUTER_ADDRESS": "127.0.0.1", "ROUTER_FIRST_MACHINE": "127.0.0.1"}
+NEEDED = {"ROUTER_SECRETS": "./secrets", "ROUTER_OUTSIDE_ADDRESS": "127.0.0.1", "ROUTER_FIRST_MACHINE": "127.0.0.1"}
 """Variables without which an override file refuses."""
 
 
@@ -53,6 +53,7 @@ class Deployment:
             **{name: value for name, value in os.environ.items() if not name.startswith(("ROUTER_", "COMPOSE_"))},
             "COMPOSE_PROJECT_NAME": project,
             "ROUTER_ADDRESS": address,
+            "ROUTER_OUTSIDE_ADDRESS": address,
             "ROUTER_HTTP_PORT": str(self.http_port),
             "ROUTER_DICOM_PORT": str(self.dicom_port),
             **settings,

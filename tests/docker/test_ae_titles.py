@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 from pydicom.uid import generate_uid
 
 from tests.docker.conftest import Deployment, verdicts
+from tests.docker.test_deployment import send, x_rays
 from tests.helpers import from_picture
 from worker.archive import Archive
 from worker.cli import main
@@ -24,6 +26,7 @@ from worker.stack.processes import free_port
 from worker.stack.programs import find_program
 
 TITLES = ("ADULTCHEST", "PEDIATRICCHEST", "ABDOMINAL", "SPINE", "OTHER", "REVIEW")
+LABELS = ("bp-adult_chest", "bp-pediatric_chest", "bp-abdominal", "bp-spine", "bp-other", "bp-review")
 CALLER = "VIEWER"
 
 
@@ -40,7 +43,12 @@ class Viewer:
         assert tag is not None
         number = f"({tag >> 16:04x},{tag & 0xFFFF:04x})"
         answers = said.split("Find Response")[1:]
-        return [one[1] for answer in answers for one in re.finditer(re.escape(number) + r" \S+ \[(.*?)\s*\]", answer)]
+        # A UID of odd length is padded with NUL.
+        return [
+            one[1].rstrip("\0")
+            for answer in answers
+            for one in re.finditer(re.escape(number) + r" \S+ \[(.*?)\s*\]", answer)
+        ]
 
     def move(self, title: str, level: str, folder: Path, **keys: str) -> set[str]:
         """SOP Instance UIDs of what a C-MOVE to ourselves brings into the folder."""
@@ -159,6 +167,19 @@ def test_a_move_of_what_has_another_label_brings_nothing(
 def test_an_unknown_caller_sees_nothing(site: tuple[Deployment, Viewer], study: object) -> None:
     _, viewer = site
     assert viewer.find("ADULTCHEST", "STUDY", "StudyInstanceUID", caller="STRANGER") == []
+
+
+def test_a_hundred_x_rays_are_found_under_the_titles_of_their_labels_alone(
+    site: tuple[Deployment, Viewer], study: tuple[str, dict[str, dict[str, str]]]
+) -> None:
+    deployment, viewer = site
+    with closing(deployment.archive()) as archive:
+        found = verdicts(archive, send(archive, x_rays(100)), seconds=180)
+        assert {label for one in found.values() for label in one["labels"]} >= {"bp-other"}
+        for title, label in zip(TITLES, LABELS):
+            expected = {one["MainDicomTags"]["StudyInstanceUID"] for one in archive.find_label(label, "study")}
+            assert set(viewer.find(title, "STUDY", "StudyInstanceUID")) == expected
+            assert title != "OTHER" or len(expected) >= 90
 
 
 def test_what_is_sent_to_an_ae_title_gets_its_label_from_its_pixels(

@@ -11,6 +11,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -137,6 +138,16 @@ def can_connect(settings: Settings) -> bool:
         broker.close()
     assert ours == celery == plugin
     return ours
+
+
+def test_the_gateway_s_log_names_no_patient(first: Deployment) -> None:
+    first.compose("stop", "orthanc")
+    try:
+        url = f"https://{first.address}:{first.setting('ROUTER_HTTPS_PORT')}/dicom-web/studies?PatientName=SECRET"
+        assert httpx.get(url, verify=False, trust_env=False, timeout=30).status_code in (502, 504)
+    finally:
+        first.up("--scale", "worker=0")
+    assert "SECRET" not in first.compose("logs", "gateway")
 
 
 def test_orthanc_is_known_by_its_certificate(first: Deployment, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,16 +10,15 @@ from pathlib import Path
 import onnx
 import pytest
 
-from tests.docker.conftest import Deployment, verdicts
+from tests.docker.conftest import Deployment, docker, verdicts
 from tests.docker.test_deployment import send, x_rays
 from worker.archive import Archive
 from worker.classifier import PACKAGED_MODEL
 
 
 def upgrade(deployment: Deployment, **settings: str) -> subprocess.CompletedProcess[str]:
-    files = os.pathsep.join(str(deployment.docker / name) for name in deployment.files)
     command = [deployment.docker / "upgrade", "--no-build"]
-    environment = {**deployment.environment, "COMPOSE_FILE": files, **settings}
+    environment = {**deployment.environment, **settings}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -40,6 +38,9 @@ def test_a_new_model_rolls_out_while_x_rays_arrive(two_workers: Deployment, arch
     properties = {one.key: one.value for one in model.metadata_props}
     onnx.helper.set_model_props(model, {**properties, "version": "0.1.0-next"})
     onnx.save(model, two_workers.docker / "models" / "next.onnx")
+    two_workers.scale(3)
+    dead = two_workers.containers("worker")[-1]["Id"]
+    docker("kill", dead)  # it must not come back in the place of a new one
     before = hosts(two_workers)
     with ThreadPoolExecutor(1) as pool:
         rolling = pool.submit(upgrade, two_workers, ROUTER_MODEL="/models/next.onnx")
