@@ -15,6 +15,8 @@ import pydicom
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
+from worker.archive import Archive
+
 T = TypeVar("T")
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -70,6 +72,18 @@ def from_picture(path: Path, study: str = "", series: str = "") -> bytes:
         if keyword in dataset:
             delattr(dataset, keyword)
     return to_bytes(dataset)
+
+
+def verdicts(archive: Archive, ids: list[str], seconds: float = 120) -> dict[str, dict[str, Any]]:
+    """The verdicts of these instances, once all have one."""
+
+    def ask() -> dict[str, dict[str, Any]] | None:
+        found = {name: one.verdict for name, one in archive.describe(ids).items() if one.verdict is not None}
+        return found if len(found) == len(set(ids)) else None
+
+    found = eventually(ask, seconds, f"a verdict on each of {len(ids)} instances")
+    assert found is not None
+    return found
 
 
 def eventually(question: Callable[[], T], seconds: float = 60, what: str = "the condition") -> T:

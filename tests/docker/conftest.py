@@ -7,12 +7,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.helpers import eventually
 from worker.archive import Archive
 from worker.settings import Settings
 from worker.stack.processes import free_port
@@ -47,6 +47,7 @@ class Deployment:
         self, folder: Path, project: str, address: str = "127.0.0.1", files: tuple[str, ...] = (), **settings: str
     ) -> None:
         self.docker, self.project, self.address = copy_of_docker(folder), project, address
+        shutil.copy(Path(__file__).parent / "compose.test.yaml", self.docker)
         self.http_port, self.dicom_port = free_port(), free_port()
         self.files = ["compose.yaml", *files]
         self.environment = {
@@ -73,6 +74,15 @@ class Deployment:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.compose('logs', '--no-color', '--tail', '15')}") from None
 
+    @contextmanager
+    def running(self, *arguments: str) -> Iterator[Deployment]:
+        """Started, and taken away at the end."""
+        try:
+            self.up(*arguments)
+            yield self
+        finally:
+            self.down()
+
     def scale(self, workers: int) -> None:
         self.up("--scale", f"worker={workers}", "--no-recreate")
 
@@ -84,9 +94,6 @@ class Deployment:
             assert left == "", f"{' '.join(kind)} after down: {left}"
 
     # --- questions ---------------------------------------------------------------
-
-    def setting(self, name: str) -> str:
-        return self.environment[name]
 
     def secret(self, name: str) -> str:
         return (self.docker / "secrets" / name).read_text()
@@ -108,18 +115,6 @@ class Deployment:
     def command(self, *arguments: str) -> Any:
         """The answer of the command line in a worker's container, from its JSON."""
         return json.loads(self.compose("exec", "-T", "worker", "dicom-router", *arguments, "--format", "json"))
-
-
-def verdicts(archive: Archive, ids: list[str], seconds: float = 120) -> dict[str, dict[str, Any]]:
-    """The verdicts of these instances, once all have one."""
-
-    def ask() -> dict[str, dict[str, Any]] | None:
-        found = {name: one.verdict for name, one in archive.describe(ids).items() if one.verdict is not None}
-        return found if len(found) == len(set(ids)) else None
-
-    found = eventually(ask, seconds, f"a verdict on each of {len(ids)} instances")
-    assert found is not None
-    return found
 
 
 def check_confined(one: Mapping[str, Any]) -> None:
@@ -163,13 +158,9 @@ def images(engine: None) -> Mapping[str, str]:
 def deployment(images: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """One deployment with one worker, from nothing; test modules share it."""
     one = Deployment(tmp_path_factory.mktemp("site"), "dicom-router-test", files=("compose.test.yaml",))
-    shutil.copy(Path(__file__).parent / "compose.test.yaml", one.docker)
     one.init()
-    try:
-        one.up()
+    with one.running():
         yield one
-    finally:
-        one.down()
 
 
 @pytest.fixture

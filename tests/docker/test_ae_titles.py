@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -17,9 +16,9 @@ import pytest
 from click.testing import CliRunner
 from pydicom.uid import generate_uid
 
-from tests.docker.conftest import Deployment, verdicts
+from tests.docker.conftest import Deployment
 from tests.docker.test_deployment import send, x_rays
-from tests.helpers import from_picture
+from tests.helpers import from_picture, verdicts
 from worker.archive import Archive
 from worker.cli import main
 from worker.stack.processes import free_port
@@ -77,15 +76,11 @@ def site(images: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) ->
         files=("compose.ae-titles.yaml", "compose.test.yaml"),
         **{f"ROUTER_{title}_PORT": str(port) for title, port in ports.items()},
     )
-    shutil.copy(Path(__file__).parent / "compose.test.yaml", one.docker)
     modalities = {"DicomModalities": {"viewer": [CALLER, "host.docker.internal", viewer._port]}}
     (one.docker / "orthanc/conf.d/modalities.json").write_text(json.dumps(modalities))
     one.init()
-    try:
-        one.up()
+    with one.running():
         yield one, viewer
-    finally:
-        one.down()
 
 
 def judged_as(part: str, number: int, shared: Path) -> list[Path]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.docker.conftest import NEEDED, ROOT, SERVICES, Deployment, check_confined, copy_of_docker, docker, verdicts
-from tests.helpers import eventually, fresh
+from tests.docker.conftest import NEEDED, ROOT, SERVICES, Deployment, check_confined, copy_of_docker, docker
+from tests.helpers import eventually, fresh, verdicts
 from worker.archive import Archive
 from worker.stack.programs import find_program
 

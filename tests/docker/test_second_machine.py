@@ -18,8 +18,8 @@ from kombu.exceptions import OperationalError
 
 from orthanc_plugin.broker import Broker, BrokerDown
 from orthanc_plugin.settings import Settings as PluginSettings
-from tests.docker.conftest import Deployment, check_confined, copy_of_docker, docker, verdicts
-from tests.helpers import fresh
+from tests.docker.conftest import Deployment, check_confined, copy_of_docker, docker
+from tests.helpers import fresh, verdicts
 from worker.archive import Archive
 from worker.errors import ArchiveUnavailable, BrokerUnavailable
 from worker.ledger import Ledger
@@ -41,11 +41,8 @@ def first(images: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -
         ROUTER_HTTPS_PORT=str(free_port()),
     )
     one.init("--tls", address)
-    try:
-        one.up("--scale", "worker=0")
+    with one.running("--scale", "worker=0"):
         yield one
-    finally:
-        one.down()
 
 
 @pytest.fixture(scope="module")
@@ -55,23 +52,20 @@ def second(first: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "dicom-router-test-second",
         files=("compose.workers.yaml",),
         ROUTER_FIRST_MACHINE=first.address,
-        ROUTER_HTTPS_PORT=first.setting("ROUTER_HTTPS_PORT"),
-        ROUTER_REDIS_PORT=first.setting("ROUTER_REDIS_PORT"),
+        ROUTER_HTTPS_PORT=first.environment["ROUTER_HTTPS_PORT"],
+        ROUTER_REDIS_PORT=first.environment["ROUTER_REDIS_PORT"],
     )
     (one.docker / "secrets").mkdir()
     for name in ("ca", "orthanc_password", "redis_password"):
         shutil.copy(first.docker / "secrets" / name, one.docker / "secrets")
     one.init()
-    try:
-        one.up()
+    with one.running():
         yield one
-    finally:
-        one.down()
 
 
 def settings_of(first: Deployment, host: str, ca: Path) -> Settings:
     return Settings(
-        redis_url=f"rediss://{host}:{first.setting('ROUTER_REDIS_PORT')}/0",
+        redis_url=f"rediss://{host}:{first.environment['ROUTER_REDIS_PORT']}/0",
         redis_password_file=first.docker / "secrets" / "redis_password",
         ca_file=ca,
     )
@@ -143,7 +137,7 @@ def can_connect(settings: Settings) -> bool:
 def test_the_gateway_s_log_names_no_patient(first: Deployment) -> None:
     first.compose("stop", "orthanc")
     try:
-        url = f"https://{first.address}:{first.setting('ROUTER_HTTPS_PORT')}/dicom-web/studies?PatientName=SECRET"
+        url = f"https://{first.address}:{first.environment['ROUTER_HTTPS_PORT']}/dicom-web/studies?PatientName=SECRET"
         assert httpx.get(url, verify=False, trust_env=False, timeout=30).status_code in (502, 504)
     finally:
         first.up("--scale", "worker=0")
@@ -153,7 +147,7 @@ def test_the_gateway_s_log_names_no_patient(first: Deployment) -> None:
 def test_orthanc_is_known_by_its_certificate(first: Deployment, tmp_path: Path) -> None:
     other = copy_of_docker(tmp_path)
     subprocess.run([other / "init", "--tls", first.address], check=True, timeout=60)
-    url, secrets = f"https://{first.address}:{first.setting('ROUTER_HTTPS_PORT')}", first.docker / "secrets"
+    url, secrets = f"https://{first.address}:{first.environment['ROUTER_HTTPS_PORT']}", first.docker / "secrets"
     password = secrets / "orthanc_password"
     right = Settings(
         orthanc_url=url, orthanc_username="orthanc", orthanc_password_file=password, ca_file=secrets / "ca"

@@ -10,8 +10,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from tests.docker.conftest import Deployment, docker, verdicts
+from tests.docker.conftest import Deployment, docker
 from tests.docker.test_deployment import send, x_rays
+from tests.helpers import verdicts
 from worker.archive import Archive
 from worker.classifier import PACKAGED_MODEL
 

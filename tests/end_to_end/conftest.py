@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.helpers import eventually
+from tests.helpers import verdicts
 from worker.archive import Archive, Stored
 from worker.ledger import Ledger
 from worker.settings import PREFIX, Settings
@@ -48,14 +48,7 @@ class Running:
 
     def verdicts(self, ids: list[str], seconds: float = 60) -> dict[str, dict[str, Any]]:
         """The verdicts of these instances, once all have one."""
-
-        def ask() -> dict[str, dict[str, Any]] | None:
-            found = {k: v.verdict for k, v in self.archive.describe(ids).items() if v.verdict is not None}
-            return found if len(found) == len(set(ids)) else None
-
-        found = eventually(ask, seconds, f"a verdict on each of {len(ids)} instances")
-        assert found is not None
-        return found
+        return verdicts(self.archive, ids, seconds)
 
     def labels(self, resource: str) -> set[str]:
         return set(self.archive.labels([resource])[resource])
