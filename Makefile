@@ -25,7 +25,7 @@ docker-test: dev-environment
 
 plugin:
 	@requirements/setup .venv-plugin requirements/uv.txt
-	@.venv-plugin/bin/python -m worker.stack.plugin_folder build
+	@.venv-plugin/bin/python -m worker.local.plugin_folder build
 
 docs: dev-environment
 	@.venv-dev/bin/python -m docs.generate

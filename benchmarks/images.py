@@ -9,7 +9,7 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import generate_uid
 
 from tests.helpers import read, to_bytes
-from worker.stack.stack import Stack
+from worker.local.stack import Stack
 
 
 def small() -> FileDataset:

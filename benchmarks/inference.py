@@ -28,12 +28,12 @@ import timm
 import torch
 
 from benchmarks.results_file import RESULTS, write
-from train.backbones import TIMM_NAMES
-from train.export import to_onnx
-from train.names import PAPER_RECIPES
-from train.quantise import quantise
-from worker.classifier import PACKAGED_MODEL, Classifier
-from worker.variants import variant_path
+from train.export.onnx_file import to_onnx
+from train.export.quantise import quantise
+from train.fit.recipe import PAPER_RECIPES
+from train.networks.backbones import TIMM_NAMES
+from worker.inference.classifier import PACKAGED_MODEL, Classifier
+from worker.inference.variants import variant_path
 
 SIZE = 512
 CLASSES = 5

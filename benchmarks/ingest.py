@@ -23,9 +23,9 @@ from pydicom.dataset import FileDataset
 
 from benchmarks.images import SIZES, delete_all, make_files
 from benchmarks.results_file import RESULTS, write
-from worker.archive import Archive
+from worker.local.stack import Layout, Stack
+from worker.orthanc_client import Archive
 from worker.settings import Settings
-from worker.stack.stack import Layout, Stack
 
 CLIENTS = 4
 

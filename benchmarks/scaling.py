@@ -20,10 +20,10 @@ from pathlib import Path
 
 from benchmarks.images import SIZES, delete_all, make_files
 from benchmarks.results_file import RESULTS, write
-from worker.archive import Archive
 from worker.ledger import Ledger
+from worker.local.stack import Layout, Stack
+from worker.orthanc_client import Archive
 from worker.settings import Settings
-from worker.stack.stack import Layout, Stack
 
 WORKERS = (1, 2)
 SETTLED = 64

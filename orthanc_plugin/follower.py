@@ -11,8 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from orthanc_plugin.archive import Archive, Start
 from orthanc_plugin.broker import Broker, BrokerDown, Position
+from orthanc_plugin.orthanc_api import Archive, Start
 from orthanc_plugin.settings import Settings
 
 PAGE = 500

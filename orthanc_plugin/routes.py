@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from orthanc_plugin.archive import Archive
 from orthanc_plugin.broker import Broker, BrokerDown
 from orthanc_plugin.follower import Follower
+from orthanc_plugin.orthanc_api import Archive
 from orthanc_plugin.settings import Settings
 from worker.contract import ROUTES
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from orthanc_plugin.archive import Archive
 from orthanc_plugin.broker import Broker
 from orthanc_plugin.follower import Follower
+from orthanc_plugin.orthanc_api import Archive
 from orthanc_plugin.routes import Routes
 from orthanc_plugin.settings import BadSetting, Settings
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import SHARED
-from worker.stack.plugin_folder import NAME, assemble, download
+from worker.local.plugin_folder import NAME, assemble, download
 
 
 @pytest.fixture(scope="session")

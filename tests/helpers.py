@@ -15,7 +15,7 @@ import pydicom
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
-from worker.archive import Archive
+from worker.orthanc_client import Archive
 
 T = TypeVar("T")
 

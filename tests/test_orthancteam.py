@@ -13,10 +13,10 @@ import yaml
 
 from orthanc_plugin.settings import Settings
 from tests.end_to_end.test_other_orthancs import documented_section
-from worker.classifier import Classifier
 from worker.contract import LABEL_PREFIX, RESERVED_CLASSES
+from worker.inference.classifier import Classifier
+from worker.local.plugin_folder import SCRIPT
 from worker.settings import Settings as WorkerSettings
-from worker.stack.plugin_folder import SCRIPT
 
 FILE = Path(__file__).parents[1] / "docker" / "compose.orthancteam.yaml"
 

@@ -25,9 +25,12 @@ from pydantic_settings import (
 
 from worker.contract import LABEL_PREFIX, TIME_LIMIT_SECONDS, XRAY_MODALITIES, broker_tls, is_label
 from worker.errors import ConfigError
-from worker.variants import Wanted
 
 PREFIX = "DICOM_ROUTER_"
+
+Precision = Literal["fp32", "fp16", "int8"]
+Wanted = Literal["auto", "fp32", "fp16", "int8"]
+"""Numbers in which a model can compute; `auto`: what suits the device."""
 
 
 class Settings(BaseSettings):

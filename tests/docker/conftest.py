@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from worker.archive import Archive
+from worker.local.processes import free_port
+from worker.orthanc_client import Archive
 from worker.settings import Settings
-from worker.stack.processes import free_port
 
 ROOT = Path(__file__).parents[2]
 BUILD_CA = Path("/etc/ssl/certs/ca-certificates.crt")

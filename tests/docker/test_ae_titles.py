@@ -19,10 +19,10 @@ from pydicom.uid import generate_uid
 from tests.docker.conftest import Deployment
 from tests.docker.test_deployment import send, x_rays
 from tests.helpers import from_picture, verdicts
-from worker.archive import Archive
 from worker.cli import main
-from worker.stack.processes import free_port
-from worker.stack.programs import find_program
+from worker.local.processes import free_port
+from worker.local.programs import find_program
+from worker.orthanc_client import Archive
 
 TITLES = ("ADULTCHEST", "PEDIATRICCHEST", "ABDOMINAL", "SPINE", "OTHER", "REVIEW")
 LABELS = ("bp-adult_chest", "bp-pediatric_chest", "bp-abdominal", "bp-spine", "bp-other", "bp-review")

@@ -12,8 +12,8 @@ import pytest
 
 from tests.docker.conftest import NEEDED, ROOT, SERVICES, Deployment, check_confined, copy_of_docker, docker
 from tests.helpers import eventually, fresh, verdicts
-from worker.archive import Archive
-from worker.stack.programs import find_program
+from worker.local.programs import find_program
+from worker.orthanc_client import Archive
 
 LEG, CHEST = "RG3_J2KI.dcm", "RG1_J2KI.dcm"
 OVERRIDES = sorted(path.name for path in (ROOT / "docker").glob("compose.*.yaml"))

@@ -20,11 +20,11 @@ from orthanc_plugin.broker import Broker, BrokerDown
 from orthanc_plugin.settings import Settings as PluginSettings
 from tests.docker.conftest import Deployment, check_confined, copy_of_docker, docker
 from tests.helpers import fresh, verdicts
-from worker.archive import Archive
 from worker.errors import ArchiveUnavailable, BrokerUnavailable
 from worker.ledger import Ledger
+from worker.local.processes import free_port
+from worker.orthanc_client import Archive
 from worker.settings import Settings
-from worker.stack.processes import free_port
 
 
 @pytest.fixture(scope="module")

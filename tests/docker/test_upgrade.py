@@ -13,8 +13,8 @@ import pytest
 from tests.docker.conftest import Deployment, docker
 from tests.docker.test_deployment import send, x_rays
 from tests.helpers import verdicts
-from worker.archive import Archive
-from worker.classifier import PACKAGED_MODEL
+from worker.inference.classifier import PACKAGED_MODEL
+from worker.orthanc_client import Archive
 
 
 def upgrade(deployment: Deployment, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -12,10 +12,10 @@ import pytest
 import redis
 
 from tests.helpers import verdicts
-from worker.archive import Archive, Stored
 from worker.ledger import Ledger
+from worker.local.stack import Layout, Stack
+from worker.orthanc_client import Archive, Stored
 from worker.settings import PREFIX, Settings
-from worker.stack.stack import Layout, Stack
 
 
 class Running:

@@ -9,7 +9,7 @@ from typing import Any
 
 from kombu.transport.redis import Channel
 
-from worker.app import app
+from worker.queue.app import app
 
 _ask = Channel._brpop_start
 

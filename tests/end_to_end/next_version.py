@@ -1,7 +1,7 @@
 """The worker's application as a later version will be: it understands messages of the next version too."""
 
 import worker.contract
-from worker.app import app
+from worker.queue.app import app
 
 worker.contract.MESSAGE_VERSION += 1
 

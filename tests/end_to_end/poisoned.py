@@ -6,9 +6,9 @@ Codecs do crash, but none of the installed ones can be made to on demand.
 import os
 import signal
 
-import worker.judge
-from worker.app import app
+import worker.verdict.judge
 from worker.pixels import Radiograph, decode_dicom
+from worker.queue.app import app
 
 POISON = b"POISONED^IMAGE"
 
@@ -19,6 +19,6 @@ def _decode(data: bytes, modalities: tuple[str, ...]) -> Radiograph:
     return decode_dicom(data, modalities)
 
 
-worker.judge.decode_dicom = _decode  # type: ignore[attr-defined]
+worker.verdict.judge.decode_dicom = _decode  # type: ignore[attr-defined]
 
 __all__ = ["app"]

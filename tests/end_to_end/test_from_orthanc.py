@@ -14,7 +14,8 @@ from pydicom.uid import generate_uid
 
 from tests.end_to_end.conftest import Running
 from tests.helpers import fresh
-from train.manifest import group_of, read_manifest
+from train.data.manifest import read_manifest
+from train.data.patients import group_of
 
 LEG, CHEST = "RG3_J2KI.dcm", "RG1_UNCR.dcm"
 

@@ -16,9 +16,9 @@ import orthanc_plugin
 from tests.end_to_end.conftest import Running
 from tests.helpers import eventually, fresh
 from worker.errors import ConfigError
-from worker.stack.plugin_folder import SCRIPT
-from worker.stack.processes import Child, free_port
-from worker.stack.programs import DEBIAN_13, DEBIAN_FORKY, OrthancProgram, Tree, private_orthanc, private_root
+from worker.local.plugin_folder import SCRIPT
+from worker.local.processes import Child, free_port
+from worker.local.programs import DEBIAN_13, DEBIAN_FORKY, OrthancProgram, Tree, private_orthanc, private_root
 
 LEG = "RG3_J2KI.dcm"
 Site = Callable[..., Running]

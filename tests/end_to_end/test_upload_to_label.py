@@ -13,7 +13,7 @@ from pydicom.uid import generate_uid
 from tests.end_to_end.conftest import Running
 from tests.helpers import eventually, fresh, read, to_bytes
 from worker.errors import BadInput
-from worker.stack.programs import find_program
+from worker.local.programs import find_program
 
 CHEST, LEG = "RG1_J2KI.dcm", "RG3_J2KI.dcm"
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import redis
 
-from orthanc_plugin.archive import Archive
 from orthanc_plugin.broker import Broker
 from orthanc_plugin.follower import Follower
+from orthanc_plugin.orthanc_api import Archive
 from orthanc_plugin.settings import Settings
 from tests.helpers import eventually
 from worker.contract import CLASSIFY_QUEUE
-from worker.stack.stack import Layout, Stack
+from worker.local.stack import Layout, Stack
 
 
 class ChangeLog:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from train.images import Job, Known
+from train.data.images import Job, Known
 
 
 def decode(job: Job) -> Known:

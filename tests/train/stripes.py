@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from train.manifest import CLASSES
+from train.data.names import CLASSES
 
 
 def stripes(label: int, random: np.random.Generator) -> np.ndarray:

@@ -21,8 +21,8 @@ from worker.errors import (
     NotDicom,
     UnsupportedTransferSyntax,
 )
+from worker.inference.prepare import prepare
 from worker.pixels import decode_dicom, read_file
-from worker.prepare import prepare
 
 CHEST, LEG = "RG1_UNCR.dcm", "RG3_UNCR.dcm"
 

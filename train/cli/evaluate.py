@@ -47,10 +47,10 @@ def evaluate(
     record: bool,
 ) -> None:
     """Measure an exported model; writes report.html, metrics.json, metrics.md and predictions.csv."""
-    from train.evaluate import evaluate as run
-    from train.export import set_metrics
-    from train.manifest import read_licences
-    from train.tables import tables
+    from train.data.manifest import read_licences
+    from train.export.onnx_file import set_metrics
+    from train.measure.evaluate import evaluate as run
+    from train.measure.tables import tables
 
     def say(line: str) -> None:
         click.echo(line, err=True)

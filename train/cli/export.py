@@ -11,7 +11,7 @@ import click
 from train.cli.options import licences_option, manifest_option, model_option, splits_option
 
 if TYPE_CHECKING:
-    from worker.variants import Precision
+    from worker.settings import Precision
 
 
 @click.command()
@@ -44,8 +44,8 @@ def export(
     cache: Path | None,
 ) -> None:
     """Write the ONNX file (fp32) and its variants, compared with PyTorch on images of the manifest's split dev."""
-    from train.manifest import read_licences
-    from train.release import release
+    from train.data.manifest import read_licences
+    from train.export.release import release
 
     precisions: tuple[Precision, ...] = ("fp16", "int8")
     release(
@@ -73,7 +73,7 @@ def export(
 )
 def card(model: Path, metrics: Path, out: Path, notes: Path | None) -> None:
     """Write the model card from a model file and its measured figures."""
-    from train.card import write_card
+    from train.measure.card import write_card
 
     text = notes.read_text(encoding="utf-8") if notes else ""
     write_card(model, json.loads(metrics.read_text(encoding="utf-8")), out, text)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from train.cli.options import data_options, manifest_option, out_option
-from train.names import DEFAULT_RECIPE
+from train.fit.recipe import DEFAULT_RECIPE
 from worker.errors import ConfigError
 
 
@@ -42,10 +42,10 @@ def fit(
 
     The same command goes on with a run that was killed.
     """
-    from train.dataset import DataOptions
-    from train.fit import fit as run
-    from train.manifest import read_licences
-    from train.recipe import read_recipe
+    from train.data.dataset import DataOptions
+    from train.data.manifest import read_licences
+    from train.fit.fit import fit as run
+    from train.fit.recipe import read_recipe
 
     settings = read_recipe(recipe, overrides)
     if settings.pretrained and weights is None:

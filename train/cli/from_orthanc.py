@@ -10,7 +10,7 @@ import click
 from train.cli.options import out_option
 
 if TYPE_CHECKING:
-    from worker.archive import Level
+    from worker.orthanc_client import Level
 
 
 @click.command("from-orthanc")
@@ -46,8 +46,8 @@ def from_orthanc(
     CLASS may be left out where the label (or value) is a class's name.
     The files carry patients' data; patients in the manifest are salted hashes.
     """
-    from train.orthanc import export_from, read_wanted
-    from worker.archive import Archive
+    from train.data.from_orthanc import export_from, read_wanted
+    from worker.orthanc_client import Archive
     from worker.settings import get_settings
 
     settings = get_settings()

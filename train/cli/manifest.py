@@ -33,13 +33,13 @@ def manifest(folder: Path | None, sources: Path | None, out: Path) -> None:
     if (folder is None) == (sources is None):
         raise click.UsageError("name one of --folder and --sources.")
     if folder is not None:
-        from train.manifest import read_manifest
+        from train.data.manifest import read_manifest
 
         frame = read_manifest(folder)
         _write(frame.assign(file=frame["path"]).drop(columns="path"), out)
         return
     assert sources is not None
-    from train.sources import find_sources, how_to_fetch
+    from train.data.sources import find_sources, how_to_fetch
 
     found, missing = find_sources(sources)
     _write(found.rename(columns={"repo": "source_repo", "path": "source_path", "commit": "source_commit"}), out)
@@ -53,7 +53,7 @@ def manifest(folder: Path | None, sources: Path | None, out: Path) -> None:
 
 
 def _write(frame: pd.DataFrame, out: Path) -> None:
-    from train.manifest import write_manifest
+    from train.data.manifest import write_manifest
 
     write_manifest(frame, out)
     click.echo(f"{len(frame)} images listed in {out}")

@@ -48,7 +48,7 @@ _data_options = (
 
 
 def data_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options behind train.dataset.DataOptions."""
+    """Add the options behind train.data.dataset.DataOptions."""
     for option in reversed(_data_options):
         command = option(command)
     return command

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from train.cli.options import data_options, out_option
-from train.names import DEFAULT_RECIPE, PAPER_RECIPES
+from train.fit.recipe import DEFAULT_RECIPE, PAPER_RECIPES
 from worker.errors import ConfigError
 
 if TYPE_CHECKING:
-    from train.missing import FoundData
-    from train.reproduce import Variants
+    from train.experiment.missing import FoundData
+    from train.experiment.reproduce import Variants
 
 SMOKE_RECIPES = ("mobilenetv1", DEFAULT_RECIPE)
 
@@ -74,13 +74,13 @@ def reproduce(
     The same command goes on where it was killed. Exit 1 where a recipe was
     left out or has failed; the others are in the table all the same.
     """
-    from train.dataset import DataOptions
-    from train.manifest import read_licences
-    from train.missing import find_data
-    from train.recipe import networks_of
-    from train.reproduce import Plan, choose_recipes, with_weights
-    from train.reproduce import reproduce as run
-    from train.summary import write_summary
+    from train.data.dataset import DataOptions
+    from train.data.manifest import read_licences
+    from train.experiment.missing import find_data
+    from train.experiment.reproduce import Plan, choose_recipes, with_weights
+    from train.experiment.reproduce import reproduce as run
+    from train.experiment.summary import write_summary
+    from train.fit.recipe import networks_of
 
     if smoke and splits is not None:
         raise click.UsageError("--smoke divides its few images itself: leave --splits out.")
@@ -116,9 +116,9 @@ def reproduce(
 
 def _small_part_of(found: FoundData, out: Path, say: Callable[[str], None]) -> FoundData:
     """The part of the data that a smoke run takes, with a manifest of its own."""
-    from train.manifest import write_manifest
-    from train.missing import FoundData
-    from train.subset import small_part
+    from train.data.manifest import write_manifest
+    from train.data.subset import small_part
+    from train.experiment.missing import FoundData
 
     part = small_part(found.frame[found.frame["path"].map(lambda path: Path(path).is_file())])
     manifest = out / "smoke.csv"

@@ -43,9 +43,9 @@ def split(
     A manifest's own splits stay and are checked. The images are decoded into
     the cache on the way; fit with the same --splits and --cache goes on from there.
     """
-    from train.dataset import DataOptions, load
-    from train.manifest import read_licences
-    from train.split import counts, read_shares
+    from train.data.dataset import DataOptions, load
+    from train.data.manifest import read_licences
+    from train.data.split import counts, read_shares
 
     allowed = tuple(read_licences(licences)) if licences else None
     options = DataOptions(allowed, splits, cache, allow_leaks, read_shares(shares), seed, leave_out)

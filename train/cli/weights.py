@@ -19,6 +19,6 @@ from train.cli.options import out_option
 @out_option
 def weights(source: str, out: Path) -> None:
     """Bring pretrained EfficientNet-Lite weights into the form that fit reads (its option --weights)."""
-    from train.weights import convert
+    from train.networks.weights import convert
 
     click.echo(convert(source, out))

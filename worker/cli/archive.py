@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.cli.files import collect, paths_argument
-from worker.cli.output import format_option, print_json, print_rows, progress
+from worker.cli.output import format_option, print_json, print_rows
+from worker.console import progress
 from worker.errors import ArchiveUnavailable, BadInput, RouterError
 
 if TYPE_CHECKING:
-    from worker.archive import Archive, Level
+    from worker.orthanc_client import Archive, Level
 
 
 def _archive() -> Archive:
-    from worker.archive import Archive
+    from worker.orthanc_client import Archive
     from worker.settings import get_settings
 
     return Archive(get_settings())
@@ -111,8 +112,8 @@ def remove(dry_run: bool) -> None:
 
     Only labels that a verdict says we wrote are removed; other people's stay.
     """
-    from worker.record import Recorder
     from worker.settings import get_settings
+    from worker.verdict.record import Recorder
 
     archive = _archive()
     recorder = Recorder(archive, _ledger(archive), get_settings().label_prefix)
@@ -174,7 +175,7 @@ def status(style: str) -> None:
 
 def _workers() -> list[str]:
     """Names of the workers that answer within a second."""
-    from worker.app import app
+    from worker.queue.app import app
 
     replies = app.control.ping(timeout=1.0)
     return sorted({name for reply in replies for name in reply})

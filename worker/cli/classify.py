@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.cli.files import collect, paths_argument
-from worker.cli.output import format_option, print_json, print_rows, progress
+from worker.cli.output import format_option, print_json, print_rows
+from worker.console import progress
 from worker.errors import BadInput
 
 if TYPE_CHECKING:
-    from worker.classifier import Classifier
-    from worker.verdict import Verdict
+    from worker.inference.classifier import Classifier
+    from worker.verdict.decide import Verdict
 
 BATCH = 16
 
@@ -29,7 +30,7 @@ def classify(paths: tuple[Path, ...], style: str, model: Path | None) -> None:
 
     One row a file. Exit 0: no file failed; 1: some failed; 2: wrong usage or set-up.
     """
-    from worker.classifier import Classifier
+    from worker.inference.classifier import Classifier
     from worker.settings import get_settings, usable_cores
 
     settings = get_settings()
@@ -55,7 +56,7 @@ def _judge(files: list[Path], classifier: Classifier, modalities: tuple[str, ...
 
     from worker.pixels import read_file
     from worker.settings import usable_cores
-    from worker.verdict import decide, fail
+    from worker.verdict.decide import decide, fail
 
     def prepare(path: Path) -> tuple[np.ndarray, str] | BadInput:
         try:

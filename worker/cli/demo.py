@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
-from worker.archive import Archive, Stored
-from worker.cli.output import print_rows, progress
+from worker.cli.output import print_rows
 from worker.cli.waiting import wait_for_verdicts
+from worker.console import progress
 from worker.errors import BadInput, ConfigError
+from worker.local.stack import Stack
+from worker.orthanc_client import Archive, Stored
 from worker.settings import Settings
-from worker.stack.stack import Stack
 
 SAMPLES = ("RG1", "RG3")
 """Two real CR scans of the package pydicom-data: an adult chest and a lower leg, four encodings each."""

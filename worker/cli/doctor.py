@@ -67,7 +67,7 @@ def _guarded(check: Callable[[Settings], Iterator[Check]], settings: Settings) -
 def _model(settings: Settings) -> Iterator[Check]:
     import numpy as np
 
-    from worker.classifier import Classifier
+    from worker.inference.classifier import Classifier
 
     classifier = Classifier.from_settings(settings)
     card = classifier.card
@@ -87,8 +87,8 @@ def _model(settings: Settings) -> Iterator[Check]:
 
 
 def _orthanc(settings: Settings) -> Iterator[Check]:
-    from worker.archive import Archive
     from worker.contract import BODY_PART_KEY, BODY_PART_NAME, VERDICT_KEY, VERDICT_NAME
+    from worker.orthanc_client import Archive
 
     archive = Archive(settings)
     system = archive.system()

@@ -39,7 +39,7 @@ def _end_on_signals() -> None:
 @click.option("--whole-archive", is_flag=True, help="At the first start, judge what the folder holds already.")
 def up(workers: int, concurrency: int, data: Path, whole_archive: bool) -> None:
     """Run Orthanc with the plugin, Redis and workers here. Ctrl-C stops them in order."""
-    from worker.stack.stack import Layout, Stack
+    from worker.local.stack import Layout, Stack
 
     plugin = {"FirstStart": "whole-archive"} if whole_archive else {}
     layout = Layout(data.absolute(), workers, concurrency, plugin)
@@ -65,7 +65,7 @@ def demo(paths: tuple[Path, ...], timeout: float) -> None:
     """
     from worker.cli.demo import Demo, sample_files
     from worker.cli.files import collect
-    from worker.stack.stack import Layout, Stack
+    from worker.local.stack import Layout, Stack
 
     _end_on_signals()
     complete = False

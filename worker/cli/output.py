@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -45,18 +44,6 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], style:
 def print_json(value: Any) -> None:
     """Print a value as indented JSON."""
     click.echo(json.dumps(value, indent=2))
-
-
-@contextmanager
-def progress(items: Iterable[T], total: int, text: str) -> Iterator[Callable[[], Iterator[T]]]:
-    """A bar on a terminal's stderr, silent elsewhere; yields a function that iterates."""
-    if not sys.stderr.isatty():
-        yield lambda: iter(items)
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    yield lambda: iter(track(items, description=text, total=total, console=Console(stderr=True)))
 
 
 def _cell(value: Any) -> str:

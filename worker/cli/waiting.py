@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from worker.archive import Archive, Stored
+    from worker.orthanc_client import Archive, Stored
 
 PAGE = 500
 PAUSE_SECONDS = 0.05

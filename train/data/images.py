@@ -1,0 +1,312 @@
+"""Images as training holds them: decoded once, by the worker's own decoder, and kept for later runs.
+
+What is held of an image is what `worker.inference.prepare.resize` makes of it at the
+training size, in its own dtype: `worker.inference.prepare.prepare` then gives, to the
+bit, what the worker would. An image that is no larger than LONGEST_SIDE in
+8 bit is held as it is, so that augmentation finds all its pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+from worker.errors import BadInput, CrashedProcess
+from worker.inference.prepare import resize
+
+LONGEST_SIDE = 512
+"""8-bit images up to this longer side (pixels) are held unchanged whatever the training size."""
+
+IN_MEMORY = 2_000_000_000
+"""Bytes of images that are kept in memory; beyond it they are read again from the disk."""
+
+BLOCK = 128
+"""Files that are given to the processes together; after a crash one block is gone through singly."""
+
+FEWEST_FOR_PROCESSES = 32
+"""Below this many files, starting processes (about 2 s) costs more than it saves."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the cache notes of one file.
+
+    kept: whether the array lies in the cache; else the file itself is as quick to read.
+    phash, thumbnail: by which its near-duplicates are found, see train.data.duplicates.
+    broken: why it cannot be used, or "".
+    """
+
+    kept: bool = False
+    phash: int = 0
+    thumbnail: str = ""
+    broken: str = ""
+
+
+Job = tuple[str, str, int]
+"""A file, where its array goes, and the training size."""
+
+
+class Images(Sequence[np.ndarray]):
+    """Decoded images, read when asked for: (rows, columns) uint8, uint16 or float32, bone bright."""
+
+    def __init__(self, readers: Sequence[Callable[[], np.ndarray]], in_memory: int = IN_MEMORY) -> None:
+        self._readers = list(readers)
+        self._room = self._in_memory = in_memory
+        self._held: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[np.ndarray]: ...
+    def __getitem__(self, index: int | slice) -> np.ndarray | list[np.ndarray]:
+        if isinstance(index, slice):
+            return [self[one] for one in range(len(self))[index]]
+        if index not in self._held:
+            image = self._readers[index]()
+            if image.nbytes > self._room:
+                return image
+            self._room -= image.nbytes
+            self._held[index] = image
+        return self._held[index]
+
+    def only(self, rows: np.ndarray) -> Images:
+        """Some of the images; (k,) indices."""
+        return Images([self._readers[row] for row in rows], self._in_memory)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[index] for index in range(len(self)))
+
+
+def load_images(paths: Sequence[str], size: int = LONGEST_SIDE) -> list[np.ndarray]:
+    """Decode files as the worker does, each to be held for training at `size`.
+
+    Raises BadInput with the file's name where one cannot be decoded.
+    """
+    images = []
+    for path in paths:
+        try:
+            images.append(hold(read(path), size))
+        except BadInput as error:
+            raise BadInput(f"{path}: {_reason(path, error)}") from error
+    return images
+
+
+def read(path: str) -> np.ndarray:
+    """The picture in a file as the worker's decoder gives it. Raises BadInput, also where it shows nothing."""
+    from worker.pixels import read_file
+
+    pixels = read_file(Path(path)).pixels
+    if pixels.min() == pixels.max():
+        raise BadInput("every pixel has the same value; take the file out of the manifest.")
+    return pixels
+
+
+def hold(pixels: np.ndarray, size: int) -> np.ndarray:
+    """What is held of a decoded image for training at `size`, see the module."""
+    longest = max(pixels.shape)
+    if longest <= size or (pixels.dtype == np.uint8 and longest <= LONGEST_SIDE):
+        return pixels
+    return resize(pixels, size)
+
+
+class ImageCache:
+    """A folder with the decoded images of earlier runs, for one training size.
+
+    A file is known by its path, its length, the time of its last change and the version of
+    the decoder, so that whatever changes is decoded again. Images of patients
+    lie in it: the folder is made readable by its owner only.
+    """
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self.size = size
+        self.folder = folder / f"{size}px"
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._index = self.folder / "index.jsonl"
+        self._known: dict[str, Known] = {}
+        if self._index.is_file():
+            for line in self._index.read_text(encoding="utf-8").splitlines():
+                try:
+                    entry = json.loads(line)
+                    key = entry.pop("key")
+                    self._known[key] = Known(**entry)
+                except (ValueError, KeyError, TypeError):  # cut short when a run was killed
+                    continue
+
+    def fill(self, paths: Sequence[str], say: Callable[[str], None], processes: int | None = None) -> list[Known]:
+        """Decode what is not known yet, with a progress bar; what is known of each file.
+
+        processes: None for one a core. A file that cannot be decoded, or that
+        ends its process, is known as broken and told with its path.
+        """
+        from worker.console import progress
+
+        keys = [key_of(path) for path in paths]
+        todo = {key: path for key, path in zip(keys, paths) if key not in self._known}
+        jobs = [(path, str(self._array(key)), self.size) for key, path in todo.items()]
+        keys_of_jobs = list(todo)
+        if processes is None:
+            from worker.settings import usable_cores
+
+            processes = usable_cores() if len(jobs) >= FEWEST_FOR_PROCESSES else 0
+        if jobs:
+            say(f"decoding {len(jobs)} images; {len(paths) - len(jobs)} are known from an earlier run")
+            with (
+                self._index.open("a", encoding="utf-8") as index,
+                progress(decode_all(jobs, processes, decode_into), len(jobs), "decoding") as each,
+            ):
+                for key, known in zip(keys_of_jobs, each()):
+                    self._known[key] = known
+                    index.write(json.dumps({"key": key, **asdict(known)}) + "\n")
+                    index.flush()
+        found = [self._known[key] for key in keys]
+        for path, known in zip(paths, found):
+            if known.broken:
+                say(f"left out {path}: {known.broken}")
+        broken = sum(bool(known.broken) for known in found)
+        if broken:
+            say(f"{broken} of {len(paths)} files cannot be used")
+        return found
+
+    def images(self, paths: Sequence[str]) -> Images:
+        """The images of files that `fill` has decoded, none of them broken."""
+        return Images([self._reader(path) for path in paths])
+
+    def _reader(self, path: str) -> Callable[[], np.ndarray]:
+        key = key_of(path)
+        if self._known[key].kept:
+            return lambda: np.load(self._array(key), allow_pickle=False)
+        return lambda: hold(read(path), self.size)
+
+    def _array(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.npy"
+
+
+def key_of(path: str) -> str:
+    """What a file is known by: its path, length, time of change and the decoder's version; hexadecimal."""
+    try:
+        about = Path(path).stat()
+        state = [about.st_size, about.st_mtime_ns]
+    except OSError:
+        state = []
+    text = json.dumps([os.path.abspath(path), state, decoder_version()])  # noqa: PTH100 - resolve() asks the disk
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+@cache
+def decoder_version() -> str:
+    """Changes with whatever decides how a file's pixels come out: our modules and the decoders' versions."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from worker import pixels
+    from worker.inference import prepare
+
+    parts = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in (pixels, prepare)]
+    for package in (
+        "pydicom",
+        "imagecodecs",
+        "opencv-python-headless",
+        "python-gdcm",
+        "pyjpegls",
+        "pylibjpeg-openjpeg",
+    ):
+        try:
+            parts.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            parts.append(f"{package} none")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def decode_into(job: Job) -> Known:
+    """Decode one file into the cache, in whatever process."""
+    from train.data.duplicates import fingerprint
+
+    path, target, size = job
+    try:
+        pixels = read(path)
+    except BadInput as error:
+        return Known(broken=f"{error.kind}: {_reason(path, error)}")
+    held = hold(pixels, size)
+    if held is not pixels or not _is_picture(path):
+        place = Path(target)
+        place.parent.mkdir(exist_ok=True, mode=0o700)
+        part = place.with_suffix(f".{os.getpid()}.part")
+        with part.open("wb") as file:
+            np.save(file, held)
+        part.rename(place)
+    print_ = fingerprint(held)
+    return Known(kept=Path(target).is_file(), phash=print_.phash, thumbnail=print_.thumbnail)
+
+
+def _reason(path: str, error: BadInput) -> str:
+    """What is wrong, without the path that some messages begin with."""
+    return str(error).removeprefix(f"{path}: ")
+
+
+def _is_picture(path: str) -> bool:
+    return Path(path).suffix.lower() in (".png", ".jpg", ".jpeg")
+
+
+def decode_all(jobs: Sequence[Job], processes: int, decode: Callable[[Job], Known]) -> Iterator[Known]:
+    """What is known of each job's file, in order; processes 0: in this one."""
+    if processes < 1:
+        yield from map(decode, jobs)
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    # Not forked: this process may hold threads of torch and OpenCV, and a fork would copy their locks.
+    context = get_context("spawn")
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_quiet)
+    try:
+        for start in range(0, len(jobs), BLOCK):
+            block = jobs[start : start + BLOCK]
+            found: list[Known] = []
+            try:
+                for known in pool.map(decode, block, chunksize=4):
+                    found.append(known)
+                    yield known
+            except BrokenProcessPool:
+                pool.shutdown()
+                yield from _one_by_one(block[len(found) :], decode)
+                pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_quiet)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _one_by_one(jobs: Sequence[Job], decode: Callable[[Job], Known]) -> Iterator[Known]:
+    """After a crash: each file alone, so that only the culprit is blamed."""
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    context = get_context("spawn")
+    pool = ProcessPoolExecutor(1, mp_context=context, initializer=_quiet)
+    for job in jobs:
+        try:
+            yield pool.submit(decode, job).result()
+        except BrokenProcessPool:
+            error = CrashedProcess("decoding this file ended its process; look at the file by hand.")
+            yield Known(broken=f"{error.kind}: {error}")
+            pool.shutdown()
+            pool = ProcessPoolExecutor(1, mp_context=context, initializer=_quiet)
+    pool.shutdown()
+
+
+def _quiet() -> None:
+    """One thread a process, and no words of libraries among the progress."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    logging.disable(logging.CRITICAL)

@@ -1,0 +1,174 @@
+"""Which images there are, and what is known of each."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Collection, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from train.data.folder import read_folder
+from train.data.names import CLASSES, PARTIAL, class_named
+from train.data.split import read_splits
+from worker.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+OTHER_NAMES = {"path": "file", "label": "class", "license": "licence"}
+"""Columns by the names that others give them."""
+
+NOT_STATED = "not stated"
+"""How a list of licences names a row that has none."""
+
+
+def read_manifest(
+    path: Path,
+    split: str | None = None,
+    *,
+    splits: Path | None = None,
+    licences: Collection[str] | None = None,
+    classes: Sequence[str] = CLASSES,
+    say: Callable[[str], None] = log.warning,
+) -> pd.DataFrame:
+    """Rows of a manifest, with the columns class, dataset, patient, age, licence, split, file and path.
+
+    path: CSV or Parquet with at least `file` (or `path`; relative to it, or
+    absolute) and `class` (or `label`); optionally split, dataset, patient, age and licence.
+    Or a folder <root>/[<split>/]<class>/ of DICOM, PNG and JPEG files.
+    split: keep only rows of this split; of a manifest that has no `dev`, its
+    `train` and `val` are `dev` together.
+    splits: file that train.data.split wrote for this manifest; its splits take the place of the manifest's.
+    licences: keep only rows with one of these, see `with_licence`.
+    classes: those that may occur, beside partial labels of them.
+
+    Raises ConfigError where a column is missing or a class is unknown.
+    """
+    if path.is_dir():
+        frame, root = read_folder(path), path
+    else:
+        frame, root = _read_table(path, classes), path.parent
+    for column in ("split", "dataset", "patient", "licence"):
+        frame[column] = [_text(one) for one in frame[column]] if column in frame.columns else ""
+    frame["age"] = [years(one) for one in frame["age"]] if "age" in frame.columns else np.nan
+    if licences is not None:
+        frame = with_licence(frame, licences, say)
+    if splits is not None:
+        frame["split"] = read_splits(splits, frame)
+    if split is not None:
+        names = {"train", "val"} if split == "dev" and "dev" not in set(frame["split"]) else {split}
+        frame = frame[frame["split"].isin(names)]
+        if frame.empty:
+            raise ConfigError(
+                f"{path}: no row has split '{split}'; where the manifest has no splits of its own, "
+                "name with --splits the file that fit wrote."
+            )
+    frame = frame.reset_index(drop=True)
+    frame["path"] = [str(root / name) for name in frame["file"]]
+    return frame
+
+
+def write_manifest(frame: pd.DataFrame, out: Path) -> None:
+    """Write rows, with the column file (as a path from here), as a CSV.
+
+    Files below the manifest's folder are named relative to it, so that both can be moved together.
+    """
+    root = out.resolve().parent
+    root.mkdir(parents=True, exist_ok=True)
+    files = [Path(one).resolve() for one in frame["file"]]
+    names = [str(one.relative_to(root)) if one.is_relative_to(root) else str(one) for one in files]
+    columns = ["file", *(one for one in frame.columns if one != "file")]
+    frame.assign(file=names)[columns].to_csv(out, index=False)
+
+
+def _read_table(path: Path, classes: Sequence[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    text = {"patient": str, "file": str, "path": str}
+    try:
+        is_parquet = path.suffix.lower() in (".parquet", ".pq")
+        frame = pd.read_parquet(path) if is_parquet else pd.read_csv(path, dtype=text)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path}: cannot be read as a CSV or Parquet table ({type(error).__name__}); a manifest is one of these."
+        ) from error
+    for other, ours in OTHER_NAMES.items():
+        if ours not in frame.columns and other in frame.columns:
+            frame = frame.rename(columns={other: ours})
+    for column in ("file", "class"):
+        if column not in frame.columns:
+            raise ConfigError(f"{path}: the manifest has no column '{column}'; it needs 'file' and 'class'.")
+        if frame[column].isna().any():
+            row = int(np.nonzero(frame[column].isna())[0][0])
+            raise ConfigError(f"{path}: row {row + 1} has no {column}; fill it in or take the row out.")
+    given = [str(one) for one in frame["class"]]
+    admitted = (*classes, *(name for name, several in PARTIAL.items() if set(several) <= set(classes)))
+    known = {one: one if one in admitted else class_named(one) for one in set(given)}
+    unknown = sorted(one for one, ours in known.items() if ours not in admitted)
+    if unknown:
+        raise ConfigError(f"{path}: unknown class {unknown[0]!r}; known are {', '.join(admitted)}.")
+    frame["class"] = [known[one] for one in given]
+    frame["file"] = frame["file"].astype(str)
+    twice = frame["file"][frame["file"].duplicated()]
+    if len(twice):
+        raise ConfigError(f"{path}: the file {twice.iloc[0]} is listed more than once; keep one row of it.")
+    return frame
+
+
+def _text(value: object) -> str:
+    """A cell as text; a column of numbers with gaps holds 7.0 where the table has 7."""
+    if value is None or value != value:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def read_licences(text: str) -> list[str]:
+    """Licences of a file with one a line, or of a list separated by commas."""
+    path = Path(text)
+    parts = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
+    licences = [one.strip() for one in parts if one.strip()]
+    if not licences:
+        raise ConfigError(f"licences {text!r}: the list is empty; name a file with one a line, or a list with commas.")
+    return licences
+
+
+def with_licence(frame: pd.DataFrame, licences: Collection[str], say: Callable[[str], None]) -> pd.DataFrame:
+    """The rows whose licence is on the list; tells how many are dropped, and their licences.
+
+    licences: compared without regard to case, as a whole; `*` stands for any
+    text. "not stated" means rows without a licence. Raises ConfigError where no row is left.
+    """
+    wanted = [one.lower() for one in licences]
+    given = frame["licence"].where(frame["licence"] != "", NOT_STATED)
+    allowed = {one: any(fnmatchcase(one.lower(), pattern) for pattern in wanted) for one in given.unique()}
+    kept = given.map(allowed).astype(bool)
+    dropped = given[~kept].value_counts()
+    if len(dropped):
+        named = "; ".join(f"{count} x {name!r}" for name, count in dropped.items())
+        say(f"{int(dropped.sum())} of {len(frame)} images are left out, their licence is not on the list: {named}")
+    if not kept.any():
+        raise ConfigError("no image has a licence on the list; the manifest's are named above.")
+    return frame[kept].reset_index(drop=True)
+
+
+def years(age: object) -> float:
+    """An age in years: of "6" 6.0, of a range such as "8-9 (patient)" its middle, of other text nan."""
+    found = re.match(r"(\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))?(?![\d+])", str(age))
+    if found is None:
+        return float("nan")
+    return (float(found[1]) + float(found[2] or found[1])) / 2
+
+
+def allowed_classes(labels: list[str]) -> np.ndarray:
+    """(n, 5) float32: 1 where a label admits a class; partial labels admit several."""
+    mask = np.zeros((len(labels), len(CLASSES)), np.float32)
+    for row, label in enumerate(labels):
+        for name in PARTIAL.get(label, (label,)):
+            mask[row, CLASSES.index(name)] = 1.0
+    return mask

@@ -1,0 +1,243 @@
+"""Dividing images into splits: by patient, with every class and source in its share, repeatable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from train.data.patients import digest_of, patient_numbers
+from worker.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}
+"""As in the paper."""
+
+TOLD = 5
+"""Leaks of each kind that are named."""
+
+LEFT_OUT = "left-out"
+"""The split of sources from which nothing is learned."""
+SMALLEST_STRATUM = 7
+"""Images of a class from one source; what is rarer is shared out together with the class's other rare sources.
+
+With 0.15 as the smallest share, seven images are the first of which a part is one image.
+"""
+
+
+def split_by_patient(
+    frame: pd.DataFrame, shares: Mapping[str, float], seed: int, together: Sequence[tuple[int, int]] = ()
+) -> np.ndarray:
+    """(n,) names of splits; all images of a patient have the same.
+
+    frame: rows with class, dataset, patient and file, as read_manifest gives
+    them; a row whose patient is unknown stands for itself.
+    shares: by the name of a split, above 0, together 1.
+    together: pairs of rows that may not be parted either, such as near-duplicates.
+
+    Patients come one by one, those with the most images first and otherwise
+    by chance, and each goes where its class and source are furthest below
+    their share (Sainte-Lague's quotient), then where the class is. The order
+    of the rows does not matter. Raises ConfigError for shares that are none.
+    """
+    names = list(shares)
+    share = np.array([float(shares[name]) for name in names])
+    if not len(names) or (share <= 0).any() or abs(share.sum() - 1) > 1e-6:
+        said = ", ".join(f"{name} {value}" for name, value in shares.items())
+        raise ConfigError(f"shares of the splits: {said or 'none'}; each must be above 0, and all together 1.")
+    classes = np.unique(frame["class"].astype(str), return_inverse=True)[1]
+    strata = _strata(frame, classes)
+    _, group, sizes = np.unique(_joined(frame, together), return_inverse=True, return_counts=True)
+    rows_of = np.split(np.argsort(group, kind="stable"), np.cumsum(sizes)[:-1])
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    filled = np.zeros((strata.max(initial=-1) + 1, len(names)))
+    filled_class = np.zeros((classes.max(initial=-1) + 1, len(names)))
+    chosen = np.zeros(len(frame), int)
+    for one in order[np.argsort(-sizes[order], kind="stable")]:
+        rows = rows_of[one]
+        near = (filled[strata[rows]].mean(0) + len(rows) / 2) / share
+        far = (filled_class[classes[rows]].mean(0) + len(rows) / 2) / share
+        to = int(np.lexsort((far, near))[0])
+        chosen[rows] = to
+        np.add.at(filled[:, to], strata[rows], 1)
+        np.add.at(filled_class[:, to], classes[rows], 1)
+    return np.array(names, object)[chosen].astype(str)
+
+
+def _joined(frame: pd.DataFrame, together: Sequence[tuple[int, int]]) -> np.ndarray:
+    """(n,) numbers of patients; those that `together` ties have one number."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    numbers = patient_numbers(frame)
+    if not together:
+        return numbers
+    one, other = numbers[np.array(together).T]
+    size = int(numbers.max()) + 1
+    return connected_components(coo_array((np.ones(len(one)), (one, other)), (size, size)), directed=False)[1][numbers]
+
+
+def _strata(frame: pd.DataFrame, classes: np.ndarray) -> np.ndarray:
+    """(n,) one number a class and source; a class's sources of few images share one."""
+    sources = np.unique(frame["dataset"].astype(str), return_inverse=True)[1]
+    pairs = np.stack([classes, sources], 1)
+    _, inverse, counts = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
+    pairs[counts[inverse.ravel()] < SMALLEST_STRATUM, 1] = -1
+    return np.unique(pairs, axis=0, return_inverse=True)[1].ravel()
+
+
+def read_or_make_splits(
+    frame: pd.DataFrame,
+    path: Path,
+    shares: Mapping[str, float] = SHARES,
+    seed: int = 0,
+    together: Sequence[tuple[int, int]] = (),
+    left_out: Sequence[str] = (),
+) -> np.ndarray:
+    """(n,) the split of each row, from the file of an earlier run, or made now and written there.
+
+    path: a CSV with the columns file and split; beside it, path.json holds
+    the digest of the rows it was made from, the shares and the seed.
+
+    A manifest's own splits stay: where it has `test`, only the rest is
+    divided, into `train` and `val` (unless it has both of these too).
+
+    left_out: sources of which nothing is learned; what of them is not `test` gets
+    the split LEFT_OUT, on which a model can be measured as in a hospital that it has not seen.
+
+    Raises ConfigError where the file was made from other rows or leaves out other sources, and for an unknown source.
+    """
+    if path.is_file():
+        split = read_splits(path, frame)
+        if left_out and not np.array_equal(split == LEFT_OUT, _of_sources(frame, split, left_out)):
+            raise ConfigError(f"{path}: these splits leave out other sources; name another file, or take it away.")
+        return split
+    split = divide(frame, shares, seed, together).astype(object)
+    split[_of_sources(frame, split, left_out)] = LEFT_OUT
+    split = split.astype(str)
+    _write(path, frame, split, {"digest": digest_of(frame), "shares": dict(shares), "seed": seed})
+    return split
+
+
+def _of_sources(frame: pd.DataFrame, split: np.ndarray, sources: Sequence[str]) -> np.ndarray:
+    """(n,) whether a row is of one of these sources, and not of the split test. Raises ConfigError."""
+    known = set(frame["dataset"])
+    for one in sources:
+        if one not in known:
+            raise ConfigError(f"source {one!r} is not in the manifest; its column dataset has {sorted(known)}.")
+    return frame["dataset"].isin(list(sources)).to_numpy() & (split != "test")
+
+
+def divide(
+    frame: pd.DataFrame, shares: Mapping[str, float], seed: int, together: Sequence[tuple[int, int]] = ()
+) -> np.ndarray:
+    """(n,) the split of each row: the manifest's own where it has them, see `read_or_make_splits`."""
+    own = frame["split"].to_numpy(str)
+    present = set(own)
+    if present == {""}:
+        return split_by_patient(frame, shares, seed, together)
+    if {"train", "val"} <= present or not present & {"", "dev", "train"}:
+        return own
+    # What is there to learn from has no part of its own for choosing: it is taken from it.
+    rows = np.nonzero(np.isin(own, ["", "dev", "train"]))[0]
+    both = {name: shares[name] for name in ("train", "val") if name in shares} or {"train": 0.85, "val": 0.15}
+    total = sum(both.values())
+    place = {int(row): index for index, row in enumerate(rows)}
+    inside = [(place[one], place[other]) for one, other in together if one in place and other in place]
+    part = frame.iloc[rows].reset_index(drop=True)
+    split = own.astype(object)
+    split[rows] = split_by_patient(part, {name: share / total for name, share in both.items()}, seed, inside)
+    return split.astype(str)
+
+
+def read_shares(text: str) -> dict[str, float]:
+    """Shares of train, val and test, as in 0.70/0.15/0.15. Raises ConfigError."""
+    try:
+        train, val, test = (float(one) for one in text.split("/"))
+    except ValueError as error:
+        raise ConfigError(f"shares {text!r}: needed are three numbers, as in 0.70/0.15/0.15.") from error
+    return {"train": train, "val": val, "test": test}
+
+
+def read_splits(path: Path, frame: pd.DataFrame) -> np.ndarray:
+    """(n,) the split of each row by a file that was made from these rows. Raises ConfigError."""
+    import pandas as pd
+
+    made_from = _about(path)
+    try:
+        table = pd.read_csv(path, dtype=str).set_index("file")["split"]
+        written = json.loads(made_from.read_text(encoding="utf-8"))["digest"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"{path}: cannot be read with {made_from.name} beside it ({type(error).__name__}); "
+            "take both away to divide anew."
+        ) from error
+    if written != digest_of(frame) or not set(frame["file"]) <= set(table.index):
+        raise ConfigError(
+            f"{path}: these splits were made from other images than the manifest has now; "
+            "take the file away to divide anew, or name another."
+        )
+    return table.loc[frame["file"]].to_numpy(str)
+
+
+def _write(path: Path, frame: pd.DataFrame, split: np.ndarray, about: Mapping[str, object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _about(path).write_text(json.dumps({**about, **counts(split)}, indent=1), encoding="utf-8")
+    part = path.with_name(f"{path.name}.part")
+    frame[["file"]].assign(split=split).to_csv(part, index=False)
+    part.rename(path)
+
+
+def _about(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def counts(split: np.ndarray) -> dict[str, int]:
+    """How many images each split has."""
+    names, numbers = np.unique(split, return_counts=True)
+    return {str(name): int(number) for name, number in zip(names, numbers)}
+
+
+def check_splits(
+    frame: pd.DataFrame,
+    split: np.ndarray,
+    duplicates: Sequence[tuple[int, int]],
+    allow: bool,
+    say: Callable[[str], None],
+) -> int:
+    """How many patients and near-duplicates stand in more than one split.
+
+    duplicates: pairs of rows (see train.data.duplicates). allow: tell them only.
+    Raises ConfigError naming the first few files otherwise. An image that a user leaves
+    out of training altogether (a split other than train, val, dev and test) does not count.
+    """
+    import pandas as pd
+
+    counted = np.isin(split, ["train", "val", "dev", "test"])
+    rows = pd.DataFrame({"file": frame["file"], "split": split, "patient": patient_numbers(frame)})[counted]
+    first = rows.drop_duplicates(["patient", "split"])
+    divided = [one for _, one in first.groupby("patient") if len(one) > 1]
+    pairs = np.array(duplicates, int).reshape(-1, 2)
+    pairs = pairs[counted[pairs].all(1) & (split[pairs[:, 0]] != split[pairs[:, 1]])]
+    number = len(divided) + len(pairs)
+    told = ["one patient: " + _sides(one["file"], one["split"]) for one in divided[:TOLD]]
+    files = frame["file"].to_numpy(str)
+    told += ["near-duplicates: " + _sides(files[pair], split[pair]) for pair in pairs[:TOLD]]
+    text = f"{'; '.join(told)}{'; ...' if number > len(told) else ''}"
+    if number and not allow:
+        raise ConfigError(
+            f"{number} times the same patient or picture stands in two splits, so that a test would measure memory: "
+            f"{text}. Change the manifest's splits, or accept it with --allow-leaks."
+        )
+    if number:
+        say(f"{number} times the same patient or picture stands in two splits: {text}")
+    return number
+
+
+def _sides(files: Iterable[str], splits: Iterable[str]) -> str:
+    return ", ".join(f"{file} ({split})" for file, split in zip(files, splits))

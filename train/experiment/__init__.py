@@ -1,0 +1,1 @@
+"""All recipes in one command, with the steps that are done already."""

@@ -1,0 +1,78 @@
+"""Steps that are done once: what each was made from, how long it took, and on what machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from train.experiment.environment import about_machine
+from worker.errors import ConfigError
+
+
+class Steps:
+    """The steps of one folder, noted in its steps.json.
+
+    A step is done again unless its result is there and was made from the
+    same inputs, which are digests by name.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self._path = folder / "steps.json"
+        self._say = say
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.noted: dict[str, dict[str, Any]] = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # none yet, or cut short
+            self.noted = {}
+
+    def do(
+        self, name: str, inputs: Mapping[str, str], result: Path, work: Callable[[], object], *, resumes: bool = False
+    ) -> None:
+        """Do a step unless it is done.
+
+        resumes: the work goes on with what an earlier attempt has left in the
+        folder, so that other inputs must not find it there: ConfigError then.
+        """
+        before = self.noted.get(name, {})
+        same = before.get("inputs") == dict(inputs)
+        if same and "seconds" in before and result.is_file():
+            self._say(f"{name}: done before, in {duration(before['seconds'])}")
+            return
+        if resumes and before and not same:
+            given = before.get("inputs", {})
+            other = ", ".join(key for key in {**given, **inputs} if given.get(key) != inputs.get(key))
+            raise ConfigError(
+                f"{self._path.parent}: holds a run with other inputs ({other}); "
+                "name another folder with --out, or take this one away."
+            )
+        attempts = before.get("attempts", 0) + 1 if same and "seconds" not in before else 1
+        self._note(name, {"inputs": dict(inputs), "attempts": attempts})
+        self._say(name)
+        started = time.monotonic()
+        work()
+        seconds = round(time.monotonic() - started, 1)
+        self._note(name, {**self.noted[name], "seconds": seconds, "machine": about_machine()})
+        self._say(f"{name}: {duration(seconds)}")
+
+    def _note(self, name: str, values: dict[str, Any]) -> None:
+        self.noted[name] = values
+        part = self._path.with_suffix(".part")
+        part.write_text(json.dumps(self.noted, indent=1), encoding="utf-8")
+        part.replace(self._path)
+
+
+def duration(seconds: float) -> str:
+    """In the unit that suits it."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a value that is JSON, or of a file's bytes; hexadecimal, its first 16 digits."""
+    data = value.read_bytes() if isinstance(value, Path) else json.dumps(value, sort_keys=True).encode()
+    return hashlib.sha256(data).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""From a checkpoint to model files that the worker runs."""

@@ -1,0 +1,170 @@
+"""A checkpoint as an ONNX file that says all of itself, checked against PyTorch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from train.data.names import CLASSES
+from train.data.terms import TERMS
+from train.networks.backbones import MEAN, STD
+from train.networks.checkpoint import Checkpoint, load
+from train.networks.eight_bits import store_small
+from worker import __version__
+from worker.errors import ModelError
+from worker.inference.classifier import Classifier, read_card
+from worker.inference.prepare import PREPARATION
+
+if TYPE_CHECKING:
+    import torch
+
+LICENCE = (
+    "Research use only: trained on public X-rays of which many are licensed for research only (see MODEL_CARD.md). "
+    "Not a medical device."
+)
+LARGEST_DIFFERENCE = 0.05
+"""Between the logits of PyTorch and ONNX Runtime; more means that the export went wrong.
+
+fp16 weights alone change a logit in the third digit.
+"""
+
+
+def export(checkpoint: Path, target: Path, metrics: dict[str, Any], images: Sequence[np.ndarray]) -> float:
+    """Write an .onnx with a dynamic batch and all metadata properties; the largest difference to PyTorch.
+
+    images: real images, (rows, columns) each, on which both are compared.
+    Raises ModelError where they disagree.
+    """
+    import onnx
+
+    saved = load(checkpoint)
+    written = to_onnx(saved.model, saved.recipe["size"])
+    store_small(written)
+    variant = {"precision": "fp32", "source": digest(checkpoint)}
+    onnx.helper.set_model_props(written, {**_properties(saved, metrics), "variant": json.dumps(variant)})
+    target.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(written, target)
+    difference = largest_difference(saved, target, images)
+    if difference > LARGEST_DIFFERENCE:
+        raise ModelError(f"{target}: ONNX Runtime and PyTorch differ by {difference:.2g}; do not use this file.")
+    return difference
+
+
+def digest(checkpoint: Path) -> str:
+    """What all variants of one model have in common: SHA-256 of the checkpoint, hexadecimal."""
+    return hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+
+
+def to_onnx(model: torch.nn.Module, size: int, channels: int = 1) -> Any:
+    """A network in evaluation mode as an ONNX ModelProto in fp32 with a dynamic batch, without properties."""
+    import onnx
+    import torch
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        torch.onnx.export(
+            model,
+            (torch.zeros(2, channels, size, size),),
+            str(path),
+            input_names=["image"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=1024)},),  # whatever the input is called
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+        written = onnx.load(path)
+    forget_traces(written)
+    compute_once(written)
+    return written
+
+
+def set_metrics(path: Path, metrics: dict[str, Any]) -> None:
+    """Add measured figures to a model file's properties; weights, calibration and other figures stay as they are."""
+    import onnx
+
+    model = onnx.load(path)
+    properties = {one.key: one.value for one in model.metadata_props}
+    kept = json.loads(properties["metrics"])
+    onnx.helper.set_model_props(model, {**properties, "metrics": json.dumps({**kept, **metrics})})
+    onnx.save(model, path)
+    read_card({one.key: one.value for one in model.metadata_props}, path)
+
+
+def compute_once(model: Any) -> None:
+    """Merge weights that are equal, and nodes that do the same with the same: networks that share their first, frozen
+    layers then run them once. The outputs stay the same to the bit.
+    """
+    import onnx
+
+    known: dict[Any, str] = {}
+    other_name: dict[str, str] = {}
+    weights, nodes = [], []
+    for one in model.graph.initializer:
+        key: tuple[Any, ...] = (one.data_type, tuple(one.dims), onnx.numpy_helper.to_array(one).tobytes())
+        if known.setdefault(key, one.name) == one.name:
+            weights.append(one)
+        else:
+            other_name[one.name] = known[key]
+    outputs = {one.name for one in model.graph.output}
+    for one in model.graph.node:
+        inputs = [other_name.get(name, name) for name in one.input]
+        del one.input[:]
+        one.input.extend(inputs)
+        attributes = tuple(sorted(each.SerializeToString() for each in one.attribute))
+        key = (one.op_type, one.domain, tuple(one.input), attributes, len(one.output))
+        if len(one.output) != 1 or outputs & set(one.output) or known.setdefault(key, one.output[0]) == one.output[0]:
+            nodes.append(one)
+        else:
+            other_name[one.output[0]] = known[key]
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.initializer.extend(weights)
+    model.graph.node.extend(nodes)
+
+
+def forget_traces(model: Any) -> None:
+    """Take out what the exporter notes of this machine: the source line, with its path, behind each node."""
+    for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer, *model.functions):
+        del part.metadata_props[:]
+        part.doc_string = ""
+
+
+def _properties(saved: Checkpoint, metrics: dict[str, Any]) -> dict[str, str]:
+    recipe, calibration = saved.recipe, saved.calibration
+    values: dict[str, Any] = {
+        "classes": [{"name": name, **TERMS[name]} for name in CLASSES],
+        # A probe's recipe says nothing of these three: they come with its frozen networks.
+        "input": {
+            "size": recipe["size"],
+            "channels": 1,
+            "mean": recipe.get("mean", MEAN),
+            "std": recipe.get("std", STD),
+            "preparation": recipe.get("preparation", PREPARATION),
+        },
+        "calibration": calibration,
+        "training_data": saved.training_data,
+        "metrics": metrics,
+    }
+    return {
+        "name": recipe["name"],
+        "version": __version__,
+        "licence": LICENCE,
+        **{key: json.dumps(value) for key, value in values.items()},
+    }
+
+
+def largest_difference(saved: Checkpoint, target: Path, images: Sequence[np.ndarray]) -> float:
+    """Between the logits of PyTorch and of a model file run on the CPU; images: (rows, columns) each."""
+    import torch
+
+    classifier = Classifier(target, "cpu", 2)
+    batch = np.stack([classifier.prepare(image) for image in images])
+    with torch.inference_mode():
+        expected = saved.model(torch.from_numpy(batch)).numpy()
+    return float(np.abs(classifier.logits(batch) - expected).max())

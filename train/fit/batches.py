@@ -1,0 +1,114 @@
+"""Images in memory as batches for a network, in an order that a resumed run finds again.
+
+Order and augmentation depend on the seed, the epoch and the image's place
+only, never on which process draws it or where a run was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from train.fit.augment import augment, flip_and_tilt
+from train.fit.recipe import NetworkRecipe
+from worker.inference.prepare import PREPARATIONS
+from worker.settings import usable_cores
+
+FEWEST_FOR_WORKERS = 500
+"""Images below which worker processes take longer to start than they save."""
+MOST_WORKERS = 16
+PLAIN = -1
+"""In place of an epoch: the image as the worker sees it."""
+
+
+class Images(Protocol):
+    """Decoded images, each (rows, columns)."""
+
+    def __getitem__(self, index: int) -> np.ndarray: ...
+
+
+class Views(Dataset[tuple[torch.Tensor, int]]):  # type: ignore[misc]  # torch is Any to the type checker
+    """From (epoch, index) to a normalised (1, size, size) float32 image and its index."""
+
+    def __init__(self, images: Images, recipe: NetworkRecipe) -> None:
+        self._images, self._recipe = images, recipe
+
+    def __getitem__(self, item: tuple[int, int]) -> tuple[torch.Tensor, int]:
+        (epoch, index), recipe = item, self._recipe
+        image = self._images[index]
+        if epoch != PLAIN:
+            random = np.random.default_rng((recipe.seed, epoch, index))
+            if recipe.augmentation == "strong":
+                image = augment(image, random)
+            elif recipe.augmentation == "paper":
+                image = flip_and_tilt(image, random, recipe.rotation)
+        square = PREPARATIONS[recipe.preparation](image, recipe.size)
+        return torch.from_numpy(((square - recipe.mean) / recipe.std)[None].astype(np.float32)), index
+
+
+class Order:
+    """The batches of one epoch: lists of (epoch, index).
+
+    n: number of images. weights: (n,), how often an image is drawn (with
+    replacement); None for each image once. rank, world: this process's share
+    of each batch. Set `epoch` and `start` (batches to skip) before iterating.
+    """
+
+    def __init__(
+        self, n: int, batch: int, seed: int, weights: np.ndarray | None = None, rank: int = 0, world: int = 1
+    ) -> None:
+        self._n, self._batch, self._seed, self._weights = n, batch, seed, weights
+        self._rank, self._world = rank, world
+        self.epoch, self.start = 0, 0
+
+    def __len__(self) -> int:
+        # A last batch of one image a process gives batch norm no variance.
+        full, rest = divmod(self._n, self._batch)
+        return full + (rest >= 2 * self._world)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        random = np.random.default_rng((self._seed, self.epoch))
+        if self._weights is None:
+            order = random.permutation(self._n)
+        else:
+            order = random.choice(self._n, self._n, p=self._weights / self._weights.sum())
+        for number in range(self.start, len(self)):
+            batch = order[number * self._batch : (number + 1) * self._batch]
+            batch = batch[: len(batch) // self._world * self._world]  # the same number of images for each process
+            yield [(self.epoch, int(one)) for one in batch[self._rank :: self._world]]
+
+
+def loader(views: Views, batches: Any, n: int, on_gpu: bool) -> DataLoader[Any]:
+    """A loader of those batches; on the CPU most cores are left to the network.
+
+    batches: an Order, or a list of lists of (epoch, index). n: images in them.
+    """
+    workers = min(MOST_WORKERS, usable_cores()) if on_gpu else min(2, usable_cores() - 1)
+    workers = workers if n >= FEWEST_FOR_WORKERS else 0
+    return DataLoader(
+        views,
+        batch_sampler=batches,
+        num_workers=workers,
+        # Forked, so that all processes read the same images in memory.
+        multiprocessing_context="fork" if workers else None,
+        persistent_workers=workers > 0,
+        pin_memory=on_gpu,
+        worker_init_fn=_one_thread,
+        # Its own generator: the default one belongs to the network (dropout), and must not depend on loaders.
+        generator=torch.Generator(),
+    )
+
+
+def plain_batches(indices: Sequence[int], batch: int) -> list[list[tuple[int, int]]]:
+    """Images as the worker sees them, in the given order."""
+    return [[(PLAIN, int(one)) for one in indices[start : start + batch]] for start in range(0, len(indices), batch)]
+
+
+def _one_thread(_: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(0)

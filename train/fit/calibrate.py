@@ -1,0 +1,76 @@
+"""Temperature and thresholds, from predictions on sources that a model has not seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from train.data.names import CLASSES
+from worker.inference.classifier import softmax
+
+FEWEST = 100
+"""Least number of out-of-source predictions of a class from which a threshold is taken."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What turns logits into an answer or an abstention.
+
+    temperature: divides the logits. thresholds: least probability of each
+    class, by name. unsupported: classes with too few out-of-source
+    predictions, whose threshold is the one that all classes together need.
+    """
+
+    temperature: float
+    thresholds: dict[str, float]
+    unsupported: list[str]
+    accuracy: float
+
+
+def fit_temperature(logits: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> float:
+    """The temperature with the least weighted log loss (Guo et al. 2017), searched from 0.2 to 10."""
+    candidates = np.exp(np.linspace(np.log(0.2), np.log(10), 200))
+    rows = np.arange(len(truth))
+    losses = [-(weights * np.log(softmax(logits, t)[rows, truth] + 1e-12)).sum() for t in candidates]
+    return float(candidates[int(np.argmin(losses))])
+
+
+def calibrate(logits: np.ndarray, truth: np.ndarray, accuracy: float) -> Calibration:
+    """Choose the temperature, and for each class the least threshold that reaches `accuracy`.
+
+    logits: (n, classes). truth: (n,) class indices. accuracy: wanted among
+    the answered images, 0..1; each true class counts the same in it, so that
+    a class with many images does not hide one with few.
+    """
+    counts = np.bincount(truth, minlength=len(CLASSES))
+    weights = 1.0 / counts[truth]
+    temperature = fit_temperature(logits, truth, weights)
+    probabilities = softmax(logits, temperature)
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
+    thresholds: dict[str, float] = {}
+    unsupported = []
+    for index, name in enumerate(CLASSES):
+        chosen = predicted == index
+        if counts[index] < FEWEST or chosen.sum() < FEWEST:
+            unsupported.append(name)
+            continue
+        thresholds[name] = least_threshold(confidence[chosen], truth[chosen] == index, weights[chosen], accuracy)
+    together = least_threshold(confidence, predicted == truth, weights, accuracy)
+    thresholds.update(dict.fromkeys(unsupported, together))
+    return Calibration(temperature, thresholds, unsupported, accuracy)
+
+
+def least_threshold(confidence: np.ndarray, right: np.ndarray, weights: np.ndarray, accuracy: float) -> float:
+    """The least threshold above which the weighted share of right answers is at least `accuracy`.
+
+    Where no threshold reaches it, the one with the highest share among those
+    that answer a tenth of the images.
+    """
+    order = np.argsort(-confidence)
+    share = np.cumsum((right * weights)[order]) / np.cumsum(weights[order])
+    good = np.nonzero(share >= accuracy)[0]
+    if len(good):
+        return float(confidence[order][good[-1]])
+    enough = np.arange(len(share)) >= len(share) // 10
+    return float(confidence[order][int(np.argmax(np.where(enough, share, -1)))])

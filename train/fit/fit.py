@@ -1,0 +1,37 @@
+"""From a manifest to a checkpoint, by the method that a recipe names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from train.data.dataset import DataOptions
+from train.fit.recipe import NetworkRecipe, Recipe, TwoStepRecipe
+
+
+def fit(
+    recipe: Recipe,
+    manifest: Path,
+    weights: Path | None,
+    out: Path,
+    say: Callable[[str], None],
+    options: DataOptions | None = None,
+    save_minutes: float = 10,
+) -> Path:
+    """Train on all that is not in the split `test`; the checkpoint's path.
+
+    weights: folder with the pretrained networks; None for random ones.
+    out: folder for checkpoint.pt, validation.json and what a killed run
+    continues from. save_minutes: between two savings of a running network.
+    """
+    if isinstance(recipe, NetworkRecipe):
+        from train.fit.network import fit_network
+
+        return fit_network(recipe, manifest, weights, out, say, options, save_minutes)
+    if isinstance(recipe, TwoStepRecipe):
+        from train.fit.fit_two_step import fit_two_step
+
+        return fit_two_step(recipe, manifest, weights, out, say, options, save_minutes)
+    from train.fit.fit_probe import fit_probe
+
+    return fit_probe(recipe, manifest, weights, out, say, options)

@@ -1,0 +1,94 @@
+"""The method `probe`: features of frozen networks, choice and calibration, the final layer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from train.data.dataset import DataOptions, Loaded, load
+from train.data.names import CLASSES
+from train.fit.probe import extract
+from train.fit.recipe import ProbeRecipe
+from train.fit.validate import Dataset, choose
+from train.networks.backbones import Probe
+from train.networks.checkpoint import describe, save_fit
+
+
+def fit_probe(
+    recipe: ProbeRecipe,
+    manifest: Path,
+    weights: Path | None,
+    out: Path,
+    say: Callable[[str], None],
+    options: DataOptions | None = None,
+) -> Path:
+    """Train by a recipe on all that is not in the split `test`; the checkpoint's path.
+
+    weights: folder with the pretrained backbones; None for random ones.
+    out: folder for the features, validation.json and checkpoint.pt.
+
+    The decay is chosen on train and val together (see train.fit.validate); of the
+    split `test` nothing is used but the check that it is apart.
+    """
+    import torch
+
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    loaded = load(manifest, out, say, options, recipe.size).only("dev", "train", "val")
+    frame = loaded.frame
+    model = Probe(recipe.backbones, weights, len(CLASSES), recipe.pooling)
+    data = Dataset(frame, joined_features(recipe, loaded, model, out, say), recipe.source_power, recipe.augmented_share)
+    decay, validation = choose(data, recipe.decay, recipe.accuracy, say)
+    fit_last_layer(model, data, decay, say)
+    training_data = {**describe(frame, manifest), "backbones": list(recipe.backbones), "accuracy": recipe.accuracy}
+    return save_fit(out, model, {**asdict(recipe), "decay": [decay]}, training_data, validation)
+
+
+def joined_features(
+    recipe: ProbeRecipe, loaded: Loaded, model: Probe, out: Path, say: Callable[[str], None]
+) -> np.ndarray:
+    """(1 + views, n, f) float16: what the backbones make of the images, side by side."""
+    parts = [
+        _features(name, recipe, loaded, backbone, out, say) for name, backbone in zip(recipe.backbones, model.backbones)
+    ]
+    return np.concatenate(parts, axis=2)
+
+
+def fit_last_layer(model: Probe, data: Dataset, decay: float, say: Callable[[str], None]) -> None:
+    """Give the model the last layer that all images teach."""
+    import torch
+
+    say(f"fitting the last layer on all {len(data.frame)} images with decay {decay}")
+    layer, bias = data.fit_layer(np.ones(len(data.frame), bool), decay)
+    model.classifier.weight.data = torch.from_numpy(layer)
+    model.classifier.bias.data = torch.from_numpy(bias)
+
+
+def _features(
+    name: str, recipe: ProbeRecipe, loaded: Loaded, backbone: Any, out: Path, say: Callable[[str], None]
+) -> np.ndarray:
+    """One backbone's features of all views, from an earlier run with the same inputs where there is one."""
+    weights = hashlib.sha256(b"".join(one.numpy().tobytes() for one in backbone.state_dict().values())).hexdigest()
+    inputs = [name, weights, recipe.pooling, recipe.size, recipe.views, recipe.seed, list(loaded.frame["file"])]
+    key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
+    path = out / f"features-{key}.npy"
+    if path.is_file():
+        say(f"features: {path.name}, from an earlier run")
+        return np.load(path)
+    say(f"features: {1 + recipe.views} views of {len(loaded.images)} images at {recipe.size} px through {name}")
+    from rich.progress import Progress
+
+    with Progress() as bar:
+        task = bar.add_task("features", total=(1 + recipe.views) * len(loaded.images))
+        features = extract(
+            backbone, loaded.images, recipe.size, recipe.views, recipe.seed, lambda n: bar.update(task, advance=n)
+        )
+    np.save(path.with_suffix(".part.npy"), features)
+    path.with_suffix(".part.npy").rename(path)
+    return features

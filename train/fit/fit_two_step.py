@@ -1,0 +1,215 @@
+"""The method `two_step`: a probe for the body part, a network for whose chest, and what the two say together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from train.data.dataset import DataOptions, Loaded, load
+from train.data.names import CLASSES, PARTIAL
+from train.fit.batches import Views, loader, plain_batches
+from train.fit.fit_probe import fit_last_layer, joined_features
+from train.fit.loop import Loop
+from train.fit.machine import find_machine
+from train.fit.network import examples_of, fingerprint_of, first_network
+from train.fit.recipe import NetworkRecipe, TwoStepRecipe
+from train.fit.validate import Dataset, check_sources, chest_folds, choose, mixed_sources, patient_folds
+from train.networks.backbones import Probe
+from train.networks.checkpoint import describe, save_fit
+from train.networks.eight_bits import round_weights
+from train.networks.two_step import ADULT, CHILD, ChestRule, TwoStep
+
+if TYPE_CHECKING:
+    import torch
+
+ORIGIN = "images of sources left out in turn and, for adults beside children of one source, of patients left out"
+"""What temperature and thresholds come from."""
+
+WATCHED = 64
+"""Images of a fold that are judged after each epoch, to see how it goes; nothing is chosen by them."""
+
+
+def fit_two_step(
+    recipe: TwoStepRecipe,
+    manifest: Path,
+    weights: Path | None,
+    out: Path,
+    say: Callable[[str], None],
+    options: DataOptions | None = None,
+    save_minutes: float = 10,
+) -> Path:
+    """Train on all that is not in the split `test`; the checkpoint's path. A killed run goes on where it was.
+
+    The chests' network is trained once for each fold of train.fit.validate.chest_folds
+    and once on all chests; what the folds' networks say of the images left
+    out, beside what probes say of sources left out, chooses the decay and
+    gives temperature and thresholds.
+    """
+    import torch
+
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    loaded = load(manifest, out, say, options, recipe.size).only("dev", "train", "val")
+    frame = loaded.frame
+    body_part = Probe(recipe.body_part.backbones, weights, len(CLASSES), recipe.body_part.pooling)
+    round_weights(body_part)
+    features = joined_features(recipe.body_part, loaded, body_part, out, say)
+    data = Dataset(frame, features, recipe.body_part.source_power, 0.0)
+    check_sources(data)
+    chests = np.isin(data.labels, PARTIAL["chest"])
+    margins = np.zeros(len(frame))
+    folds = chest_folds(data)
+    for number, fold in enumerate(folds, 1):
+        learned = chests & ~fold
+        say(f"whose chest, fold {number} of {len(folds)}: {learned.sum()} images, {fold.sum()} left out")
+        part = _Chests(recipe.chest, loaded, learned, fold, weights, out / f"chest-{number}", say, save_minutes)
+        margins[fold] = part.margins(part.network(), fold)
+    say(f"whose chest, all {int(chests.sum())} images")
+    part = _Chests(recipe.chest, loaded, chests, chests, weights, out / "chest-all", say, save_minutes)
+    chest = part.network()
+    # What is no chest of known age was not learned from: the last network has not seen it either.
+    margins[~chests] = part.margins(chest, ~chests)
+    data = replace(data, margins=margins)
+    rule = rule_of(data, recipe.body_part.decay[0])
+    say(f"log-odds of a child: {rule.scale:.3f} x margin {rule.weight:+.3f} x difference {rule.shift:+.3f}")
+    data = replace(data, rule=rule)
+    decay, validation = choose(data, recipe.body_part.decay, recipe.accuracy, say)
+    validation["chest_rule"] = asdict(rule)
+    validation["calibration"]["from"] = ORIGIN
+    fit_last_layer(body_part, data, decay, say)
+    return _finish(recipe, TwoStep(body_part, chest, rule), decay, validation, frame, manifest, out)
+
+
+def rule_of(data: Dataset, decay: float) -> ChestRule:
+    """Learned where adults and children stand side by side, from what was said of patients left out.
+
+    Elsewhere the source gives the age away, and a layer without that source
+    says other things than the one that ships. Where no source has both, all
+    chests count, by the network's margin alone.
+    """
+    assert data.margins is not None
+    mixed, folds = mixed_sources(data), patient_folds(data)
+    if not mixed:
+        chests = np.isin(data.labels, PARTIAL["chest"])
+        return chest_rule(data.margins[chests], np.zeros(chests.sum()), data.labels[chests] == CLASSES[CHILD])
+    said = data.held_out([fold for name in mixed for fold in folds[name]], decay)
+    chests = np.isin(said.truth, (ADULT, CHILD))
+    difference = said.logits[:, CHILD] - said.logits[:, ADULT]
+    return chest_rule(data.margins[said.rows[chests]], difference[chests], said.truth[chests] == CHILD)
+
+
+def chest_rule(margins: np.ndarray, differences: np.ndarray, child: np.ndarray) -> ChestRule:
+    """Weights by logistic regression in which adults and children count the same; the shift by F1.
+
+    margins, differences: (n,) by models that have not seen the image. child:
+    (n,) booleans. The shift is the one with the best mean F1 of the two at
+    the frequency that they have here: at the odds of one to one, among many
+    adults most "children" would be none.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    features = np.stack([margins, differences], 1)
+    found = LogisticRegression(C=1e3, class_weight="balanced").fit(features, child)
+    score = features @ found.coef_[0]
+    order = np.argsort(-score)
+    right = np.cumsum(child[order])
+    said = np.arange(1, len(child) + 1)
+    children, adults = child.sum(), (~child).sum()
+    f1_child = 2 * right / (children + said)
+    f1_adult = 2 * (adults - (said - right)) / (adults + len(child) - said)
+    best = int(np.argmax(f1_child + f1_adult))
+    edge = score[order[best : best + 2]].mean()
+    return ChestRule(float(found.coef_[0, 0]), float(found.coef_[0, 1]), float(-edge))
+
+
+class _Chests:
+    """One training of the chests' network: on the rows `learned`, (n,) booleans; `left_out` are watched."""
+
+    def __init__(
+        self,
+        recipe: NetworkRecipe,
+        loaded: Loaded,
+        learned: np.ndarray,
+        left_out: np.ndarray,
+        weights: Path | None,
+        folder: Path,
+        say: Callable[[str], None],
+        save_minutes: float,
+    ) -> None:
+        self._recipe, self._loaded, self._weights, self._folder = recipe, loaded, weights, folder
+        self._learned = loaded.at(np.nonzero(learned)[0])
+        self._watched = loaded.at(np.random.default_rng(0).permutation(np.nonzero(left_out)[0])[:WATCHED])
+        self._say, self._save_minutes = say, save_minutes
+
+    def network(self) -> torch.nn.Module:
+        """Trained, then rounded; from an earlier run with the same settings and images where there is one."""
+        import torch
+
+        recipe = self._recipe
+        torch.manual_seed(recipe.seed)
+        model = first_network(recipe, self._weights)
+        fingerprint = fingerprint_of(recipe, self._learned.frame, self._watched.frame, self._weights)
+        done = self._folder / f"network-{fingerprint[:16]}.pt"
+        if not done.is_file():
+            self._folder.mkdir(exist_ok=True)
+            loop = Loop(
+                model,
+                examples_of(recipe, self._learned, self._watched),
+                recipe,
+                find_machine(),
+                self._folder,
+                fingerprint,
+                self._save_minutes,
+                self._say,
+            )
+            torch.save(loop.run().state, done.with_suffix(".part"))
+            done.with_suffix(".part").rename(done)
+            loop.forget()
+        model.load_state_dict(torch.load(done, weights_only=True))
+        round_weights(model)
+        return model.eval()
+
+    def margins(self, model: torch.nn.Module, rows: np.ndarray) -> np.ndarray:
+        """(k,): the child's output less the adult's, for the rows where `rows` (n,) is true."""
+        import torch
+
+        chosen = np.nonzero(rows)[0]
+        machine = find_machine()
+        model = model.to(machine.device, memory_format=torch.channels_last)
+        batches = loader(
+            Views(self._loaded.images, self._recipe),
+            plain_batches(list(chosen), self._recipe.batch),
+            len(chosen),
+            machine.device.type == "cuda",
+        )
+        found = []
+        with torch.inference_mode(), machine.autocast():
+            for images, _ in batches:
+                outputs = model(images.to(machine.device, memory_format=torch.channels_last)).float().cpu()
+                found.append((outputs[:, CHILD] - outputs[:, ADULT]).numpy())
+        model.cpu()
+        return np.concatenate(found)
+
+
+def _finish(
+    recipe: TwoStepRecipe,
+    model: TwoStep,
+    decay: float,
+    validation: dict[str, Any],
+    frame: Any,
+    manifest: Path,
+    out: Path,
+) -> Path:
+    training_data = {
+        **describe(frame, manifest),
+        "method": recipe.method,
+        "backbones": [*recipe.body_part.backbones, f"{recipe.chest.architecture} (chests)"],
+        "accuracy": recipe.accuracy,
+    }
+    settings = asdict(recipe)
+    settings["body_part"]["decay"] = [decay]
+    return save_fit(out, model, settings, training_data, validation)

@@ -1,0 +1,180 @@
+"""The method `network`: a whole network trained end to end, as the paper does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import ConcatDataset
+
+from train.data.dataset import DataOptions, Loaded, load
+from train.data.manifest import allowed_classes
+from train.data.names import CLASSES
+from train.fit.batches import Views
+from train.fit.calibrate import calibrate
+from train.fit.loop import Examples, Loop, read_state
+from train.fit.losses import read_teacher
+from train.fit.machine import Machine, find_machine
+from train.fit.probe import balanced_weights
+from train.fit.recipe import NetworkRecipe
+from train.networks.backbones import load_pretrained, make_network
+from train.networks.checkpoint import describe, save_fit
+from worker.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def fit_network(
+    recipe: NetworkRecipe,
+    manifest: Path,
+    weights: Path | None,
+    out: Path,
+    say: Callable[[str], None],
+    options: DataOptions | None = None,
+    save_minutes: float = 10,
+) -> Path:
+    """Train by a recipe; the checkpoint's path. A killed run goes on where it was saved last.
+
+    weights: folder with the pretrained weights, for recipes that start from
+    them; None for random ones. out: folder for state.pt (while it runs),
+    log.jsonl, curves.png, validation.json and checkpoint.pt.
+
+    Learned from is `train`, and `val` judges each epoch (`dev` is divided
+    into both, by patient); of the split `test` nothing is used but the check
+    that it is apart. Temperature and thresholds come from the
+    validation images, which are of the same sources as the training images:
+    they promise more than another hospital's images will hold.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    target = out / "checkpoint.pt"
+    machine = find_machine()
+    if machine.rank:  # one process speaks for all, and decodes for all
+        say = _nothing
+        machine.wait()
+    loaded = load(manifest, out, say, options, recipe.size)
+    if machine.rank == 0:
+        machine.wait()
+    learned, judged = _parts(loaded, manifest, recipe)
+    fingerprint = fingerprint_of(recipe, learned.frame, judged.frame, weights)
+    state = read_state(out, fingerprint)
+    if state is not None and state.get("done") and target.is_file():
+        say("the training was finished by an earlier run")
+        return target
+    if recipe.batch % machine.world:
+        raise ConfigError(f"{recipe.name}: batch {recipe.batch} cannot be shared by {machine.world} processes.")
+    say(f"{recipe.architecture} on {len(learned.frame)} images, judged on {len(judged.frame)}; {machine}")
+    torch.manual_seed(recipe.seed)
+    model = first_network(recipe, weights)
+    loop = Loop(model, examples_of(recipe, learned, judged), recipe, machine, out, fingerprint, save_minutes, say)
+    outcome = loop.run()
+    if machine.rank == 0:
+        _finish(recipe, model, outcome, learned.frame, judged.frame, manifest, machine, out, say)
+    loop.forget()
+    return target
+
+
+def first_network(recipe: NetworkRecipe, weights: Path | None) -> torch.nn.Module:
+    """The recipe's network as its training begins; weights: as for `fit_network`."""
+    model = make_network(
+        recipe.architecture,
+        len(CLASSES),
+        pretrained_padding=recipe.pretrained,
+        drop_rate=recipe.dropout,
+        drop_path_rate=recipe.drop_path,
+    )
+    if recipe.pretrained and weights is not None:
+        load_pretrained(model, recipe.architecture, weights)
+    return model
+
+
+def _nothing(_: str) -> None:
+    pass
+
+
+def _finish(
+    recipe: NetworkRecipe,
+    model: torch.nn.Module,
+    outcome: Any,
+    learned: pd.DataFrame,
+    judged: pd.DataFrame,
+    manifest: Path,
+    machine: Machine,
+    out: Path,
+    say: Callable[[str], None],
+) -> None:
+    """Calibrate and write what export reads."""
+    truth = _truth(judged)
+    calibration = {
+        **asdict(calibrate(outcome.logits, truth, recipe.accuracy)),
+        "from": "validation images of the training sources",
+    }
+    validation = {
+        "chosen_epoch": outcome.epoch,
+        "images": {"train": len(learned), "validation": len(judged)},
+        "machine": str(machine),
+        "validation": outcome.history[outcome.epoch - 1],
+        "calibration": calibration,
+    }
+    say(f"kept epoch {outcome.epoch}; temperature {calibration['temperature']:.3f}")
+    model.load_state_dict(outcome.state)
+    training_data = {
+        **describe(learned, manifest),
+        "method": recipe.method,
+        "backbones": [recipe.architecture],
+        "accuracy": recipe.accuracy,
+        "validation_images": len(judged),
+    }
+    save_fit(out, model.cpu(), asdict(recipe), training_data, validation)
+
+
+def _parts(loaded: Loaded, manifest: Path, recipe: NetworkRecipe) -> tuple[Loaded, Loaded]:
+    """What is learned from and what judges.
+
+    Images that judge have one class; images to learn from too, unless the recipe takes partial labels.
+    """
+    parts = []
+    for split, least in (("train", recipe.batch), ("val", 1)):
+        part = loaded.only(split)
+        if split == "val" or not recipe.partial:
+            part = part.of(*CLASSES)
+        if len(part.frame) < least:
+            raise ConfigError(f"{manifest}: {len(part.frame)} images in the split {split!r}; needed are {least}.")
+        parts.append(part)
+    return parts[0], parts[1]
+
+
+def examples_of(recipe: NetworkRecipe, learned: Loaded, judged: Loaded) -> Examples:
+    """What a loop learns from, and what judges it; all images are read now."""
+    from rich.progress import track
+
+    for one in (learned, judged):
+        # Now, not in the workers: what is in memory when they start, they share.
+        for _ in track(one.images, "reading", total=len(one.images)):
+            pass
+    labels, sources = np.asarray(learned.frame["class"]), np.asarray(learned.frame["dataset"])
+    return Examples(
+        Views(ConcatDataset([learned.images, judged.images]), recipe),
+        len(learned.frame),
+        allowed_classes(list(labels)),
+        balanced_weights(labels, sources, recipe.source_power) if recipe.balanced else None,
+        read_teacher(Path(recipe.teacher), list(learned.frame["file"])) if recipe.teacher else None,
+        _truth(judged.frame),
+    )
+
+
+def _truth(frame: pd.DataFrame) -> np.ndarray:
+    return np.array([CLASSES.index(one) for one in frame["class"]], int)
+
+
+def fingerprint_of(recipe: NetworkRecipe, learned: pd.DataFrame, judged: pd.DataFrame, weights: Path | None) -> str:
+    """Of all that a resumed run must have in common with the run that was killed."""
+    rows = [[list(one["file"]), list(one["class"])] for one in (learned, judged)]
+    text = json.dumps([asdict(recipe), rows, weights is not None and recipe.pretrained])
+    return hashlib.sha256(text.encode()).hexdigest()

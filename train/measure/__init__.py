@@ -1,0 +1,1 @@
+"""Evaluation: metrics with intervals, reports, tables, the model card."""

@@ -1,0 +1,156 @@
+"""Measuring the ONNX file that the worker runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from train.data.manifest import read_manifest
+from train.data.patients import group_of
+from train.measure.curves import reliability
+from train.measure.judged import Judged
+from train.measure.left_out import left_out
+from train.measure.metrics import measure
+from train.measure.modelfile import read_facts
+from train.measure.report import write_report
+from train.measure.tables import tables
+from worker.errors import BadInput, ConfigError
+from worker.inference.classifier import Classifier, softmax
+from worker.pixels import read_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BATCH = 16
+UNSEEN = "images of sources that the model had not seen"
+"""What temperature and thresholds come from, unless the model file says otherwise."""
+
+
+def evaluate(
+    model: Path,
+    manifest: Path,
+    split: str,
+    out: Path,
+    say: Callable[[str], None],
+    *,
+    dicom: Path | None = None,
+    images: bool = True,
+    validation: Path | None = None,
+    splits: Path | None = None,
+    licences: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Judge every image of a split; writes metrics.json, metrics.md, predictions.csv and report.html into `out`.
+
+    The images take the worker's way: its decoder, preparation and model
+    file. The classes are the model's. Rows with a partial label are left
+    out; files that cannot be read are counted and left out.
+
+    dicom: a folder of DICOM files to judge and show beside the manifest's.
+    images: whether the report may hold pictures and file names. validation:
+    what `fit` wrote; where not given, what the model file carries of it.
+    splits, licences: as for read_manifest.
+    """
+    classifier = Classifier(model, "auto", 2)
+    card, facts = classifier.card, read_facts(model)
+    names = tuple(one.name for one in card.classes)
+    frame = read_manifest(manifest, split, splits=splits, licences=licences, classes=names, say=say)
+    frame = frame[frame["class"].isin(names)].reset_index(drop=True)
+    if frame.empty:
+        raise ConfigError(f"{manifest}: no row of split '{split}' has one of the classes {', '.join(names)}.")
+    say(f"judging {len(frame)} images of split '{split}'")
+    judged, unreadable = _judge(classifier, frame, say)
+    figures = measure(
+        judged.probabilities,
+        judged.truth,
+        group_of(judged.frame),
+        judged.frame["dataset"].to_numpy(),
+        judged.frame["age"].to_numpy(float),
+        judged.thresholds,
+        names,
+    )
+    raw = softmax(judged.logits)
+    uncalibrated = reliability(raw.max(1), raw.argmax(1) == judged.truth)
+    figures |= {
+        "calibration": {
+            "temperature": round(card.temperature, 4),
+            "accuracy": facts.calibration.get("accuracy"),
+            "origin": facts.calibration.get("from", UNSEEN),
+            "unsupported": facts.calibration.get("unsupported", []),
+            "before": uncalibrated,
+            "after": figures.pop("reliability"),
+        },
+        "left_out": left_out(validation, model, facts),
+        "unreadable": unreadable,
+        "split": split,
+        "model": {
+            "name": card.name,
+            "version": card.version,
+            "sha256": card.sha256,
+            "size": card.size,
+            "parameters": facts.parameters,
+            "megabytes": facts.megabytes,
+        },
+    }
+    exhibits = []
+    if dicom is not None:
+        from train.measure.looks import compare_looks, judge_folder
+
+        exhibits = judge_folder(dicom, classifier, say)
+        figures["dicom"] = compare_looks(exhibits, judged.frame, classifier)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "metrics.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    (out / "metrics.md").write_text(tables(figures), encoding="utf-8")
+    predictions_of(judged, names).to_csv(out / "predictions.csv", index=False)
+    write_report(out / "report.html", figures, judged, exhibits, classifier, images)
+    return figures
+
+
+def _judge(classifier: Classifier, frame: pd.DataFrame, say: Callable[[str], None]) -> tuple[Judged, dict[str, int]]:
+    """The readable images judged, and how many were not, by kind of error."""
+    from rich.progress import track
+
+    logits, read = [], np.zeros(len(frame), bool)
+    unreadable: dict[str, int] = {}
+    for start in track(range(0, len(frame), BATCH), "judging"):
+        batch = []
+        for row in range(start, min(start + BATCH, len(frame))):
+            try:
+                batch.append(classifier.prepare(read_file(Path(frame["path"][row])).pixels))
+                read[row] = True
+            except BadInput as error:
+                unreadable[error.kind] = unreadable.get(error.kind, 0) + 1
+                say(f"left out: {frame['file'][row]}: {error.kind}: {error}")
+        if batch:
+            logits.append(classifier.logits(np.stack(batch)))
+    if not logits:
+        raise ConfigError("not one image of the split could be read; check the paths in the manifest.")
+    names = [one.name for one in classifier.card.classes]
+    kept, values = frame[read].reset_index(drop=True), np.concatenate(logits)
+    judged = Judged(
+        frame=kept,
+        logits=values,
+        probabilities=softmax(values, classifier.card.temperature),
+        truth=np.array([names.index(one) for one in kept["class"]]),
+        thresholds=np.array([one.threshold for one in classifier.card.classes]),
+    )
+    return judged, unreadable
+
+
+def predictions_of(judged: Judged, classes: Sequence[str]) -> pd.DataFrame:
+    """A row an image: file, group (a number a patient), truth, predicted, answered, and a column p_CLASS each."""
+    import pandas as pd
+
+    names = np.array(classes)
+    columns: dict[str, Any] = {
+        "file": judged.frame["file"],
+        "group": pd.factorize(group_of(judged.frame))[0],
+        "truth": names[judged.truth],
+        "predicted": names[judged.predicted],
+        "answered": judged.answered.astype(int),
+    }
+    probabilities = {f"p_{name}": judged.probabilities[:, i].round(6) for i, name in enumerate(classes)}
+    return pd.DataFrame({**columns, **probabilities})

@@ -1,0 +1,172 @@
+"""Whether raw DICOM X-rays, once prepared, look as the images of a manifest do.
+
+Those who publish X-rays as pictures have windowed them to 8 bits; a DICOM
+arrives raw. The preparation must bring both to one look, or a model that was
+measured on pictures meets something else in service. The eye compares the
+contact sheets of the report; the figures here compare the gray values.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from worker.errors import BadInput, ConfigError
+from worker.inference.classifier import Classifier, ModelCard
+from worker.pixels import read_file
+from worker.verdict.decide import Verdict, decide, fail
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUFFIXES = (".dcm", ".dicom", ".dic", ".ima", "")
+MOST_FILES = 500
+"""Files of a folder that are judged; a contact sheet of more is not looked at."""
+REFERENCES = 60
+"""Images of the manifest, of each class, that stand for its look."""
+BLACK = 1e-3
+"""Gray values up to this are a margin."""
+TONES = 32
+FIGURES: dict[str, Callable[[np.ndarray], float]] = {
+    "mean": lambda gray: float(gray.mean()),
+    "standard deviation": lambda gray: float(gray.std()),
+    "5th percentile": lambda gray: float(np.percentile(gray, 5)),
+    "median": lambda gray: float(np.median(gray)),
+    "95th percentile": lambda gray: float(np.percentile(gray, 95)),
+}
+"""What is compared, of gray values 0..1 without margins."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """An image as the model sees it.
+
+    square: (size, size) float32, 0..1, padded. gray: the same without its
+    black margins, be they padding or the picture's own.
+    """
+
+    square: np.ndarray
+    gray: np.ndarray
+
+    @classmethod
+    def of(cls, prepared: np.ndarray, card: ModelCard) -> Look:
+        """prepared: (1, size, size) float32, normalised, as Classifier.prepare gives it."""
+        square = np.clip(prepared[0] * card.std + card.mean, 0, 1)
+        bright = square > BLACK
+        rows, columns = np.nonzero(bright.any(1))[0], np.nonzero(bright.any(0))[0]
+        if not len(rows):
+            return cls(square, square)  # an image of one value
+        return cls(square, square[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+
+    @classmethod
+    def of_file(cls, path: str, classifier: Classifier) -> Look:
+        """Raises BadInput."""
+        return cls.of(classifier.prepare(read_file(Path(path)).pixels), classifier.card)
+
+    def tones(self) -> np.ndarray:
+        """(TONES,): share of the gray values in each of equal steps from black to white."""
+        return np.histogram(self.gray, TONES, (0, 1))[0] / self.gray.size
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One DICOM file of the contact sheet.
+
+    stored: dtype and range as decoded. seen: what an eye sees, where the
+    folder's manifest says so. look: None where the file was not decoded.
+    """
+
+    file: str
+    verdict: Verdict
+    seen: str = ""
+    stored: str = ""
+    look: Look | None = None
+
+
+def judge_folder(folder: Path, classifier: Classifier, say: Callable[[str], None]) -> list[Exhibit]:
+    """A verdict on every DICOM file of a folder, as the worker would give it; refusals are verdicts too.
+
+    A manifest.csv in the folder may say in a column `body part` what each
+    `file` shows. Raises ConfigError where the folder holds no DICOM file.
+    """
+    files = sorted(one for one in folder.rglob("*") if one.is_file() and one.suffix.lower() in SUFFIXES)
+    if not files:
+        raise ConfigError(f"{folder}: holds no DICOM file (looked for *.dcm, *.dicom, *.dic, *.ima and no suffix).")
+    if len(files) > MOST_FILES:
+        say(f"{folder}: {len(files)} files; the first {MOST_FILES} are judged")
+    seen = _seen(folder / "manifest.csv")
+    say(f"judging {min(len(files), MOST_FILES)} DICOM files")
+    names = [one.relative_to(folder).as_posix() for one in files[:MOST_FILES]]
+    return [_judge(path, name, seen.get(name, ""), classifier) for path, name in zip(files, names)]
+
+
+def _seen(manifest: Path) -> dict[str, str]:
+    if not manifest.is_file():
+        return {}
+    with manifest.open(encoding="utf-8", newline="") as file:
+        return {row.get("file") or "": row.get("body part") or "" for row in csv.DictReader(file)}
+
+
+def _judge(path: Path, name: str, seen: str, classifier: Classifier) -> Exhibit:
+    try:
+        radiograph = read_file(path)
+    except BadInput as error:
+        return Exhibit(name, fail(error, classifier.card), seen)
+    pixels = radiograph.pixels
+    prepared = classifier.prepare(pixels)
+    probabilities = classifier.probabilities(prepared[None])[0]
+    verdict = decide(probabilities, radiograph.body_part_examined, classifier.card)
+    stored = f"{pixels.dtype} {pixels.min():g} to {pixels.max():g}"
+    return Exhibit(name, verdict, seen, stored, Look.of(prepared, classifier.card))
+
+
+def compare_looks(exhibits: Sequence[Exhibit], frame: pd.DataFrame, classifier: Classifier) -> dict[str, Any]:
+    """Outcomes of the DICOM files, and their gray values beside those of a manifest's images of the same class.
+
+    frame: rows of the manifest that can be read.
+
+    Returns `files`, `outcomes` (counts), `reasons` of refusal (counts),
+    `images` compared, `looks` and `tones`. Looks has, for each class that a
+    DICOM was taken for and the manifest has, and each of FIGURES: `low`,
+    `median`, `high`, the middle 95% of the manifest's images; `dicom`, the
+    median of the `n` DICOM X-rays; `within`, how many of those lie between
+    low and high. Tones are mean histograms over the same mix of classes.
+    """
+    looks: dict[str, Any] = {}
+    tones, compared = {"manifest": np.zeros(TONES), "dicom": np.zeros(TONES)}, {"manifest": 0, "dicom": 0}
+    for name in sorted({str(one.verdict.body_part) for one in exhibits if one.look is not None}):
+        ours = [one.look for one in exhibits if one.look is not None and one.verdict.body_part == name]
+        paths = frame["path"][frame["class"] == name]
+        if paths.empty:
+            continue
+        chosen = paths.sample(min(REFERENCES, len(paths)), random_state=0)
+        theirs = [Look.of_file(one, classifier) for one in chosen]
+        looks[name] = {figure: _beside(ours, theirs, value) for figure, value in FIGURES.items()}
+        for key, several in (("manifest", theirs), ("dicom", ours)):
+            tones[key] += len(ours) * np.mean([one.tones() for one in several], axis=0)
+            compared[key] += len(several)
+    return {
+        "files": len(exhibits),
+        "outcomes": dict(Counter(str(one.verdict.outcome) for one in exhibits)),
+        "reasons": dict(Counter(one.verdict.error[0] for one in exhibits if one.verdict.error is not None)),
+        "images": compared,
+        "looks": looks,
+        "tones": {key: (one / max(1, compared["dicom"])).round(5).tolist() for key, one in tones.items()},
+    }
+
+
+def _beside(ours: Sequence[Look], theirs: Sequence[Look], figure: Callable[[np.ndarray], float]) -> dict[str, Any]:
+    low, median, high = np.percentile([figure(one.gray) for one in theirs], (2.5, 50, 97.5))
+    values = np.array([figure(one.gray) for one in ours])
+    spread = {"low": low, "median": median, "high": high, "dicom": np.median(values)}
+    return {
+        **{key: round(float(value), 3) for key, value in spread.items()},
+        "n": len(ours),
+        "within": int(((values >= low) & (values <= high)).sum()),
+    }

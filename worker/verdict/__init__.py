@@ -1,0 +1,1 @@
+"""From a chunk of instances to recorded verdicts."""
