@@ -6,6 +6,7 @@
     ├── BadInput                     the file is at fault: recorded once, never retried
     │   ├── NotDicom
     │   ├── NoPixels
+    │   ├── BlankPixels              every pixel has the same value
     │   ├── UnsupportedTransferSyntax
     │   ├── CorruptPixels
     │   ├── ImageTooLarge
@@ -18,15 +19,26 @@
     │   └── AcceleratorMissing
     └── ConfigError                  a setting is wrong or a part is missing
 
-Each message names the thing, its value and the way out. None carries a
-patient's name, identifier or date.
+Each error names the thing and its value (`what`) and the way out (`remedy`).
+None carries a patient's name, identifier or date.
 """
 
 from __future__ import annotations
 
 
 class RouterError(Exception):
-    """Base of every error that this project raises on purpose."""
+    """Base of every error that this project raises on purpose.
+
+    what: the thing and its value, such as "(0028,0010) Rows is 0", without a full stop.
+    remedy: the way out, such as "send the image again from its source"; "" where there is none.
+    """
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(what, remedy)
+        self.what, self.remedy = what, remedy
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.remedy}." if self.remedy else self.what
 
     @property
     def kind(self) -> str:
@@ -44,6 +56,10 @@ class NotDicom(BadInput):
 
 class NoPixels(BadInput):
     """An image object without (or with empty) pixel data."""
+
+
+class BlankPixels(BadInput):
+    """Every pixel of the image has the same value: there is nothing to judge."""
 
 
 class UnsupportedTransferSyntax(BadInput):

@@ -14,10 +14,10 @@ from train.cli.reproduce import reproduce
 from train.cli.split import split
 from train.cli.weights import weights
 from worker import __version__
-from worker.cli import ErrorsInOneLine
+from worker.console import CommandLine
 
 
-@click.group(cls=ErrorsInOneLine, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("dicom-router-train", cls=CommandLine)
 @click.version_option(__version__)
 def main() -> None:
     """Train, measure and export models that tell body parts apart."""
