@@ -51,7 +51,8 @@ app.conf.update(
 @celeryd_init.connect
 def _plan_processes(conf: Any = None, options: Any = None, **_: Any) -> None:
     """Decide, before any fork, how many processes there are and what each may use."""
-    from worker.inference.classifier import PACKAGED_MODEL, probe_provider
+    from worker.inference.classifier import PACKAGED_MODEL
+    from worker.inference.probe import probe_provider
     from worker.queue.plan import plan
     from worker.settings import usable_cores
 

@@ -11,7 +11,9 @@ import pytest
 
 from tests.helpers import sample
 from worker.errors import AcceleratorMissing, BadModelFile, ModelError
-from worker.inference.classifier import PACKAGED_MODEL, PROPERTIES, Classifier, probe_provider
+from worker.inference.card import PROPERTIES
+from worker.inference.classifier import PACKAGED_MODEL, Classifier
+from worker.inference.probe import probe_provider
 from worker.pixels import read_file
 
 
