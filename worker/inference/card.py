@@ -69,7 +69,7 @@ def read_card(properties: dict[str, str], path: Path) -> ModelCard:
     for key in PROPERTIES:
         if key not in properties:
             raise BadModelFile(
-                f"{path}: the model has no metadata property '{key}'; export it with dicom-router-train."
+                f"{path}: the model has no metadata property '{key}'", "export it with dicom-router-train"
             )
     try:
         parsed = {key: json.loads(properties[key]) for key in PROPERTIES[3:]}
@@ -78,18 +78,24 @@ def read_card(properties: dict[str, str], path: Path) -> ModelCard:
         if given["preparation"] not in PREPARATIONS:
             raise BadModelFile(
                 f"{path}: the model was trained with the preparation {given['preparation']!r}, "
-                f"this worker knows {', '.join(PREPARATIONS)}; use a worker and a model of the same version."
+                f"this worker knows {', '.join(PREPARATIONS)}",
+                "use a worker and a model of the same version",
+            )
+        if given.get("channels", 1) != 1:
+            raise BadModelFile(
+                f"{path}: the card says {given['channels']!r} channels, an X-ray is given to the model as 1",
+                "export a model that takes one gray channel",
             )
         classes = tuple(
             BodyPart(
-                name=one["name"],
-                title=one["title"],
-                body_part_examined=one["body_part_examined"],
-                snomed_ct=one["snomed_ct"],
-                threshold=float(calibration["thresholds"][one["name"]]),
-                header_terms=frozenset(one["header_terms"]),
+                name=part["name"],
+                title=part["title"],
+                body_part_examined=part["body_part_examined"],
+                snomed_ct=part["snomed_ct"],
+                threshold=float(calibration["thresholds"][part["name"]]),
+                header_terms=frozenset(part["header_terms"]),
             )
-            for one in parsed["classes"]
+            for part in parsed["classes"]
         )
         card = ModelCard(
             name=properties["name"],
@@ -108,11 +114,11 @@ def read_card(properties: dict[str, str], path: Path) -> ModelCard:
             source=str(variant.get("source", "")),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise BadModelFile(f"{path}: a metadata property is malformed ({error!r}); export the model again.") from error
-    for one in classes:
-        if not is_label("x" * 24 + one.name) or one.name in RESERVED_CLASSES:
+        raise BadModelFile(f"{path}: a metadata property is malformed ({error!r})", "export the model again") from error
+    for part in classes:
+        if not is_label("x" * 24 + part.name) or part.name in RESERVED_CLASSES:
             raise BadModelFile(
-                f"{path}: {one.name!r} cannot be a class; it must be 1 to 40 of A-Z a-z 0-9 _ - "
-                f"and none of {', '.join(sorted(RESERVED_CLASSES))}."
+                f"{path}: {part.name!r} cannot be a class",
+                f"name it with 1 to 40 of A-Z a-z 0-9 _ -, and none of {', '.join(sorted(RESERVED_CLASSES))}",
             )
     return card

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from worker.errors import BadModelFile
+from worker.errors import BadModelFile, ModelError
 from worker.inference.card import ModelCard, read_card
 from worker.inference.prepare import PREPARATIONS
 from worker.inference.session import CPU, cpu_session, open_session, properties, session_options
@@ -20,6 +20,9 @@ PACKAGED_MODEL = Path(__file__).parents[1] / "models" / "body_parts.onnx"
 
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32)
 """On a GPU batches are padded to one of these, so that its memory arena stops growing."""
+
+LARGEST_BATCH = BATCH_BUCKETS[-1]
+"""Most images that are decoded, inferred and held in memory together; larger jobs are split."""
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -39,27 +42,68 @@ class Classifier:
     wanted: which variant of the model to run; without it, the very file at
         `path`. `auto` takes the one fit for the device.
 
-    Raises BadModelFile.
+    Raises BadModelFile, also where the card and the graph disagree: see `check`.
     """
 
     def __init__(
         self, path: Path = PACKAGED_MODEL, device: str = "auto", threads: int = 1, wanted: Wanted = "fp32"
     ) -> None:
         if not path.is_file():
-            raise BadModelFile(f"{path}: no such model file; set DICOM_ROUTER_MODEL to an exported .onnx.")
+            raise BadModelFile(f"{path}: no such model file", "set DICOM_ROUTER_MODEL to an exported .onnx")
         self.path, self._session, self.provider = open_session(path, wanted, device, threads)
         self.card = read_card(properties(self._session), self.path)
         if self.path != path:
             _check_same_model(self.card, self.path, path)
         self._input = self._session.get_inputs()[0].name
-        outputs = self._session.get_outputs()[0].shape[-1]
-        if outputs != len(self.card.classes):
-            raise BadModelFile(f"{self.path}: the model has {outputs} outputs and {len(self.card.classes)} classes.")
+        self.check()
 
     @classmethod
     def from_settings(cls, settings: Settings, threads: int = 1) -> Classifier:
         """The model that the settings name, in the variant that they ask for."""
         return cls(settings.model or PACKAGED_MODEL, settings.device, threads, settings.precision)
+
+    def check(self) -> None:
+        """Compare the graph with its card, then run one image alone and two together through the model.
+
+        Raises BadModelFile where the input or the output is not as the card says, or the output is not
+        finite; ModelError where a GPU fails.
+        """
+        size, classes = self.card.size, len(self.card.classes)
+        given = self._session.get_inputs()
+        if len(given) != 1:
+            raise self._disagree(f"the graph has {len(given)} inputs, a classifier has 1")
+        shape = given[0].shape
+        # A free dimension has a name in place of a number.
+        fixed = [(have, want) for have, want in zip(shape[1:], (1, size, size)) if isinstance(have, int)]
+        if len(shape) != 4 or any(have != want for have, want in fixed):
+            raise self._disagree(
+                f"the card says 1 channel of {size} x {size} pixels, the graph takes the shape {shape}"
+            )
+        # A ramp from dark to bright: no step sees a constant image.
+        image = self.prepare(np.tile(np.arange(size, dtype=np.float32), (size, 1)))
+        for number in (1, 2):
+            try:
+                logits = self.logits(np.stack([image] * number))
+            except Exception as error:  # onnxruntime's own kinds, by version
+                if self.provider != CPU and type(error).__name__ != "InvalidArgument":
+                    raise ModelError(
+                        f"{self.path}: a first inference failed on the GPU ({type(error).__name__})",
+                        "look at the GPU and its driver",
+                    ) from error
+                raise self._disagree(
+                    f"a batch of {number} with 1 channel of {size} x {size} pixels, as the card says, "
+                    f"cannot be inferred ({type(error).__name__})"
+                ) from error
+            if logits.shape != (number, classes):
+                raise self._disagree(
+                    f"the card names {classes} classes, the graph answers a batch of {number} with the shape "
+                    f"{list(logits.shape)}"
+                )
+            if not np.isfinite(logits).all():
+                raise self._disagree("the outputs for a ramp from dark to bright are not finite")
+
+    def _disagree(self, what: str) -> BadModelFile:
+        return BadModelFile(f"{self.path}: {what}", "export the model again with dicom-router-train")
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
         """(rows, columns), bone bright -> (1, size, size) float32, normalised."""
@@ -90,5 +134,6 @@ def _check_same_model(card: ModelCard, found: Path, path: Path) -> None:
     if not card.source or (card.source, card.name, card.version) != (whole.source, whole.name, whole.version):
         raise BadModelFile(
             f"{found}: it is no variant of {path.name} (this is {card.name} {card.version}, that is "
-            f"{whole.name} {whole.version}); export all variants again, remove it, or set DICOM_ROUTER_PRECISION=fp32."
+            f"{whole.name} {whole.version})",
+            "export all variants again, remove it, or set DICOM_ROUTER_PRECISION=fp32",
         )

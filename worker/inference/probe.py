@@ -22,19 +22,24 @@ def probe_provider(path: Path, device: str, wanted: Wanted = "fp32") -> str:
     """
     if device == "cpu" or (device == "auto" and not cuda_installed()):
         return Classifier(path, "cpu", wanted=wanted).provider  # with one thread: none that a fork would lose
+    # The last line of stderr carries the error; `what` and `remedy` are parted by a tab, which neither holds.
     code = (
         "import sys; from pathlib import Path; from worker.inference.classifier import Classifier\n"
         "from worker.errors import RouterError\n"
         "try: print(Classifier(Path(sys.argv[1]), sys.argv[2], wanted=sys.argv[3]).provider)\n"
-        "except RouterError as error: sys.exit(str(error))"
+        "except RouterError as error: sys.exit(f'{error.what}\\t{error.remedy}'.replace('\\n', ' '))"
     )
     command = [sys.executable, "-c", code, str(path), device, wanted]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise ModelError(
-            f"no session could be made within {PROBE_SECONDS} s; look at the GPU and its driver."
+            f"no session could be made within {PROBE_SECONDS} s", "look at the GPU and its driver"
         ) from error
     if done.returncode != 0 or not done.stdout.strip():
-        raise ModelError((done.stderr.strip().splitlines() or ["the runtime ended without a word"])[-1])
+        last = (done.stderr.strip(" \n").splitlines() or [f"the probe of {path} ended with status {done.returncode}"])[
+            -1
+        ]
+        what, _, remedy = last.partition("\t")
+        raise ModelError(what, remedy)
     return done.stdout.strip().splitlines()[-1]

@@ -39,8 +39,8 @@ def open_session(
             log.warning("no CUDA session could be made (%s)", type(error).__name__)
     if device == "cuda":
         raise AcceleratorMissing(
-            "DICOM_ROUTER_DEVICE is 'cuda' and no CUDA session could be made; install onnxruntime-gpu "
-            "and the GPU's driver, or set it to 'auto' or 'cpu'."
+            "DICOM_ROUTER_DEVICE is 'cuda' and no CUDA session could be made",
+            "install onnxruntime-gpu and the GPU's driver, or set it to 'auto' or 'cpu'",
         )
     if device == "auto":
         log.warning("inference runs on the CPU: no usable GPU was found")
@@ -65,7 +65,7 @@ def cpu_session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.
     try:
         return onnxruntime.InferenceSession(path, options, providers=[CPU])
     except Exception as error:
-        raise BadModelFile(f"{path}: not a usable ONNX model ({type(error).__name__}); export it again.") from error
+        raise BadModelFile(f"{path}: not a usable ONNX model ({type(error).__name__})", "export it again") from error
 
 
 def cuda_installed() -> bool:
