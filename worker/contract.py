@@ -42,27 +42,19 @@ def make_message(archive: str, ids: Sequence[str], *, force: bool = False) -> di
     """The body of one message: `archive` is Orthanc's database identifier, `ids` its instance ids.
 
     force: judge again what the current model has judged already.
+
+    Workers read it with worker.queue.messages.read_message.
     """
     return {"v": MESSAGE_VERSION, "archive": archive, "force": force, "ids": list(ids)}
-
-
-def read_message(message: Mapping[str, Any]) -> tuple[str, list[str], bool]:
-    """(archive, ids, force) of a message of this or an earlier version.
-
-    Raises ValueError where the version is newer than this code.
-    """
-    version = message.get("v")
-    if not isinstance(version, int) or not 1 <= version <= MESSAGE_VERSION:
-        raise ValueError(
-            f"message version is {version!r}, this worker understands 1 to {MESSAGE_VERSION}; upgrade the workers first"
-        )
-    return str(message["archive"]), [str(one) for one in message["ids"]], bool(message.get("force", False))
 
 
 # --- Redis keys ------------------------------------------------------------
 
 UNACKED_KEY = "unacked"
 """Where Celery's Redis transport keeps the messages that a worker holds."""
+
+PARKED_KEY = "dicom-router:parked"
+"""Messages that wait for a worker of a newer version or of another archive: see worker.queue.parked."""
 
 
 def redis_key(archive: str, *parts: str) -> str:
@@ -71,9 +63,11 @@ def redis_key(archive: str, *parts: str) -> str:
 
 
 def queue_lengths(redis: Any) -> dict[str, int]:
-    """Messages waiting in each queue, and those that workers hold (`unacked`); `redis` is a client."""
-    pipe = redis.pipeline().llen(CLASSIFY_QUEUE).llen(BACKFILL_QUEUE).hlen(UNACKED_KEY)
-    return dict(zip((CLASSIFY_QUEUE, BACKFILL_QUEUE, "unacked"), pipe.execute()))
+    """Messages waiting in each queue, those that workers hold (`unacked`) and those that wait for
+    another worker (`parked`); `redis` is a client.
+    """
+    pipe = redis.pipeline().llen(CLASSIFY_QUEUE).llen(BACKFILL_QUEUE).hlen(UNACKED_KEY).zcard(PARKED_KEY)
+    return dict(zip((CLASSIFY_QUEUE, BACKFILL_QUEUE, "unacked", "parked"), pipe.execute()))
 
 
 # --- broker ----------------------------------------------------------------

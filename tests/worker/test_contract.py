@@ -7,17 +7,7 @@ import sys
 
 import pytest
 
-from worker.contract import MESSAGE_VERSION, is_label, make_message, read_message, visibility_timeout
-
-
-def test_a_message_arrives_as_it_was_sent() -> None:
-    assert read_message(make_message("db", ["a", "b"], force=True)) == ("db", ["a", "b"], True)
-
-
-@pytest.mark.parametrize("version", [MESSAGE_VERSION + 1, 0, None, "1"])
-def test_a_message_of_a_newer_version_is_not_guessed_at(version: object) -> None:
-    with pytest.raises(ValueError, match="upgrade the workers first"):
-        read_message({**make_message("db", ["a"]), "v": version})
+from worker.contract import is_label, visibility_timeout
 
 
 @pytest.mark.parametrize(

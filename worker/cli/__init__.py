@@ -7,6 +7,7 @@ import click
 from worker import __version__
 from worker.cli.archive import find, remove, send, show, status
 from worker.cli.classify import classify
+from worker.cli.dead_letters import dead_letters
 from worker.cli.doctor import doctor
 from worker.cli.local import demo, up
 from worker.console import CommandLine
@@ -22,5 +23,5 @@ def main() -> None:
     """
 
 
-for _command in (classify, up, demo, send, find, show, remove, status, doctor):
+for _command in (classify, up, demo, send, find, show, remove, status, dead_letters, doctor):
     main.add_command(_command)

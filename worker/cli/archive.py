@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.cli.dead_letters import count_dead_letters
 from worker.cli.files import collect, paths_argument
 from worker.cli.output import format_option, print_json, print_rows
 from worker.console import progress
@@ -151,11 +152,11 @@ def status(style: str) -> None:
     try:
         ledger = _ledger(archive)
         answer["queues"], answer["inferences"] = ledger.queue_lengths(), ledger.inferences()
-        answer["workers"] = _workers()
+        answer["workers"], answer["dead_letters"] = _workers(), count_dead_letters()
     except ArchiveUnavailable:
         raise
     except RouterError as error:
-        answer.update(queues=None, inferences=None, workers=None, redis=str(error))
+        answer.update(queues=None, inferences=None, workers=None, dead_letters=None, redis=str(error))
     if style == "json":
         print_json(answer)
         return
@@ -168,6 +169,8 @@ def status(style: str) -> None:
     following = f"following, change {plugin['cursor']} of {plugin['last_change']}" if plugin else "not installed there"
     click.echo(f"plugin           {following}")
     click.echo(f"queues           {answer['queues'] or answer.get('redis')}")
+    if answer["dead_letters"]:
+        click.echo(f"dead letters     {answer['dead_letters']}: see `dicom-router dead-letters`")
     click.echo(f"workers          {', '.join(answer['workers'] or []) or 'none answers'}")
     click.echo(f"without verdict  {answer['without_verdict']}")
     print_rows(rows, ["label", "instance", "series", "study"], style)
