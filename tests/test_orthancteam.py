@@ -13,7 +13,7 @@ import yaml
 
 from orthanc_plugin.settings import Settings
 from tests.end_to_end.test_other_orthancs import documented_section
-from worker.contract import LABEL_PREFIX, RESERVED_CLASSES
+from worker.contract import LABEL_PREFIX, RESERVED_NAMES
 from worker.inference.classifier import Classifier
 from worker.local.plugin_folder import SCRIPT
 from worker.settings import Settings as WorkerSettings
@@ -118,4 +118,4 @@ def test_the_labels_to_open_orthanc_explorer_2_for_are_ours(configuration: dict[
     [(variable, text)] = re.findall(r"# (ORTHANC__\w+AVAILABLE_LABELS): '(.*)'", FILE.read_text(encoding="utf-8"))
     assert path_of(variable) == ["OrthancExplorer2", "UiOptions", "AvailableLabels"]
     classes = [one.name for one in Classifier.from_settings(WorkerSettings()).card.classes]
-    assert json.loads(text) == [LABEL_PREFIX + one for one in (*sorted(classes), *sorted(RESERVED_CLASSES))]
+    assert json.loads(text) == [LABEL_PREFIX + one for one in (*sorted(classes), *sorted(RESERVED_NAMES))]

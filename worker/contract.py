@@ -18,7 +18,9 @@ XRAY_MODALITIES = ("CR", "DX", "RG", "DR")
 
 LABEL_PREFIX = "bp-"
 REVIEW, MISMATCH, FAILED = "review", "mismatch", "failed"
-RESERVED_CLASSES = frozenset({REVIEW, MISMATCH, FAILED})
+REVIEWED, UNDELIVERED = "reviewed", "undelivered"
+RESERVED_NAMES = frozenset({REVIEW, MISMATCH, FAILED, REVIEWED, UNDELIVERED})
+"""Labels that say something of a verdict; no body part may have these names."""
 
 BODY_PART_KEY, BODY_PART_NAME = 5510, "BodyPart"
 VERDICT_KEY, VERDICT_NAME = 5511, "BodyPartVerdict"
