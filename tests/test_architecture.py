@@ -38,9 +38,7 @@ def test_the_plugin_needs_only_what_lies_in_its_folder() -> None:
 
 def test_architecture_names_every_room() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
-        "contracts"
-    ]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     layers = {
         f"{container}.{room}"
         for contract in project["tool"]["importlinter"]["contracts"]
