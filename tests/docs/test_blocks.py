@@ -17,11 +17,13 @@ from tests.docs.documents import Block, documents, name_of, shell_blocks
 from tests.end_to_end.conftest import Running
 from tests.helpers import eventually, sample
 from tests.train.stripes import stripes
-from train.data.names import CLASSES
 from worker.local.programs import cache_folder
 
 SECONDS = 240
 """A bound for a hang: longer than any block takes on a busy machine."""
+
+CLASSES = ("abdominal", "adult_chest", "pediatric_chest", "spine", "other")
+"""The folders of images that docs/training.md tells to make."""
 
 RUNNABLE = [document for document in documents() if any(not block.not_run for block in shell_blocks(document))]
 
