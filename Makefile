@@ -2,7 +2,7 @@
 # make test    the whole test suite (ARGS="-k name" for a part of it)
 # make docker-test    docker/ on a real container engine (installed and started where it can be)
 # make plugin  one folder to mount or copy into an Orthanc of your own
-# make docs    write docs/configuration.md anew from the code
+# make docs    write docs/configuration.md and the README's picture anew
 # make lint    formatting, lint, types
 # make bench   measure, and print the tables of benchmarks/
 # make clean   remove what these made
@@ -29,6 +29,7 @@ plugin:
 
 docs: dev-environment
 	@.venv-dev/bin/python -m docs.generate
+	@WRITE_PICTURE=1 .venv-dev/bin/python -m pytest -q tests/docs/test_picture.py
 
 lint: dev-environment
 	@.venv-dev/bin/ruff check .

@@ -31,7 +31,7 @@ from benchmarks.results_file import RESULTS, write
 from train.export.onnx_file import to_onnx
 from train.export.quantise import quantise
 from train.fit.recipe import PAPER_RECIPES
-from train.networks.backbones import TIMM_NAMES
+from train.networks.timm_names import TIMM_NAMES
 from worker.inference.classifier import PACKAGED_MODEL, Classifier
 from worker.inference.variants import variant_path
 

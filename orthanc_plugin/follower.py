@@ -3,6 +3,10 @@
 One round: read the position, read the log from a little before it, keep the
 X-rays, publish them in chunks, and only then move the cursor. Whatever fails
 in between is done again by the next round; the workers bear duplicates.
+
+What the thread needs (passwords from files, the archive's name, Redis) it asks
+for itself, and again after growing pauses: at Orthanc's start any of it may
+not be there yet.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 from orthanc_plugin.broker import Broker, BrokerDown, Position
 from orthanc_plugin.orthanc_api import Archive, Start
-from orthanc_plugin.settings import Settings
+from orthanc_plugin.settings import BadSetting, Settings
 
 PAGE = 500
 """Entries of the change log (or of the archive) read at once."""
@@ -25,7 +29,8 @@ BUSY_SECONDS = 1.0
 BUSY = 4
 """New instances in a round; in rounds of 0.1 s, 40 a second."""
 
-LONGEST_PAUSE_SECONDS = 30.0
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
+"""After a round that failed: doubled with each that follows."""
 LOW_MARK_PAGE = 32
 """Changes looked at in one step of the low mark: while it waits for the workers, that is all it costs."""
 HOUSEKEEPING_SECONDS = 5.0
@@ -35,15 +40,22 @@ HOUSEKEEPING_SECONDS = 5.0
 class Follower(threading.Thread):
     """Follows one archive until `stop`.
 
+    connect: makes the Broker; called in the thread, again after each failure, so that a file that has changed is
+    read again. It may raise BadSetting, or whatever Orthanc raises.
     log: called with a line when something changes, never every round.
+    trouble: why nothing is published at the moment; "" where all is well.
     """
 
-    def __init__(self, archive: Archive, broker: Broker, settings: Settings, log: Callable[[str], None]) -> None:
+    def __init__(
+        self, archive: Archive, connect: Callable[[], Broker], settings: Settings, log: Callable[[str], None]
+    ) -> None:
         super().__init__(name="body-part-router", daemon=True)
-        self._archive, self._broker, self._settings, self._log = archive, broker, settings, log
+        self._archive, self._connect, self._settings, self._log = archive, connect, settings, log
+        self._connected: Broker | None = None
         self._event = threading.Event()
         self._stopping = threading.Event()
-        self._trouble = ""
+        self._unsure = False  # whether the state was made here, and Redis not asked for its copy yet
+        self.trouble = ""
         self._housekept = 0.0
         self._busy = False
         self._idle_low_mark: int | None = None
@@ -59,50 +71,87 @@ class Follower(threading.Thread):
         self._event.set()
 
     def run(self) -> None:
-        pause = self._settings.poll_seconds
+        pause = 0.0
         while not self._stopping.is_set():
             self._event.clear()
             try:
                 self._follow()
                 self._housekeep()
             except BrokerDown as error:
-                self._say_trouble(f"Redis does not answer ({error}); images wait in Orthanc until it does")
-                pause = min(LONGEST_PAUSE_SECONDS, max(1.0, pause * 2))
+                self._fail(f"Redis does not answer ({error}); images wait in Orthanc until it does")
+            except BadSetting as error:
+                self._fail(f"{error} Images wait in Orthanc until then")
             except Exception as error:  # the thread must outlive anything that Orthanc answers
-                self._say_trouble(f"{type(error).__name__}: {error}; trying again")
-                pause = min(LONGEST_PAUSE_SECONDS, max(1.0, pause * 2))
+                self._fail(f"{type(error).__name__}: {error}; trying again")
             else:
-                if self._trouble:
+                if self.trouble:
                     self._log("body-part router: following the change log again")
-                self._trouble, pause = "", self._settings.poll_seconds
-            if self._trouble:
+                self.trouble, pause = "", 0.0
+            if self.trouble:
+                pause = min(LONGEST_PAUSE_SECONDS, max(FIRST_PAUSE_SECONDS, pause * 2))
                 self._stopping.wait(pause)
             else:
-                self._event.wait(pause)
+                self._event.wait(self._settings.poll_seconds)
                 self._stopping.wait(BUSY_SECONDS if self._busy else COALESCE_SECONDS)
-        self._broker.close()
+        self._disconnect()
 
-    def _say_trouble(self, text: str) -> None:
-        if text != self._trouble:
-            self._trouble = text
-            self._log(f"body-part router: {text}")
+    def _fail(self, trouble: str) -> None:
+        self._disconnect()
+        if trouble != self.trouble:
+            self.trouble = trouble
+            self._log(f"body-part router: {trouble}")
+
+    @property
+    def _broker(self) -> Broker:
+        if self._connected is None:
+            self._connected = self._connect()
+        return self._connected
+
+    def _disconnect(self) -> None:
+        if self._connected is not None:
+            self._connected.close()
+            self._connected = None
 
     # --- starting ------------------------------------------------------------
 
-    def _first_start(self) -> Start:
-        """The state in Orthanc's database; set here when this archive is met for the first time."""
+    def _known_start(self) -> Start:
+        """The state in Orthanc's database; made here where it has none, also while Redis is away."""
         start = self._archive.read_start()
         if start is None:
-            whole = self._settings.first_start == "whole-archive"
-            start = Start(0 if whole else self._archive.last_change(), whole)
+            start = self._missing_start()
             self._archive.write_start(start)
-            what = "the whole archive" if whole else f"images after change {start.low_mark}"
-            self._log(f"body-part router: first start, judging {what}")
+            self._unsure = True
+        if self._unsure:
+            copy = self._broker.start()
+            if copy is not None and copy.low_mark <= start.low_mark:
+                self._log(f"body-part router: Redis has a copy of the low mark; going on from change {copy.low_mark}")
+                start = copy
+                self._archive.write_start(start)
+            self._unsure = False
+        return start
+
+    def _missing_start(self) -> Start:
+        """The state where Orthanc's database has none.
+
+        Either this archive is met for the first time, or it had another DatabaseServerIdentifier before: PostgreSQL
+        keeps a plugin's state for each (SQLite keeps one). Verdicts tell the two apart.
+        """
+        last = self._archive.last_change()
+        if self._archive.holds_verdicts():
+            start = Start(last, True)
+            what = "Orthanc's database has verdicts, but no low mark; looking for what has none in the whole archive"
+        elif self._settings.first_start == "whole-archive":
+            start = Start(0, True)
+            what = "first start, judging the whole archive"
+        else:
+            start = Start(last, False)
+            what = f"first start, judging images after change {last}"
+        self._log(f"body-part router: {what}")
         return start
 
     def _position(self) -> Position:
         """Where to go on: the cursor, or the low mark where Redis has forgotten the cursor."""
-        start = self._first_start()
+        start = self._known_start()
         position = self._broker.position()
         last = self._archive.last_change()
         if position is not None and position.cursor <= last:
@@ -122,22 +171,15 @@ class Follower(threading.Thread):
         done = False
         while not done and not self._stopping.is_set():
             page = self._archive.new_instances(max(0, position.cursor - overlap), overlap + PAGE)
-            fresh = [(number, one) for number, one in page.changes if number not in position.seen]
+            fresh = [(number, instance) for number, instance in page.changes if number not in position.seen]
             self._busy = len(fresh) >= BUSY
-            self._publish(self._worth_judging(fresh, position.replay))
+            self._publish(self._archive.to_publish(fresh, self._settings.modalities, position.replay))
             cursor = max(position.cursor, page.last)
             numbers = [number for number, _ in fresh]
             self._broker.move_to(cursor, position.replay, numbers, overlap)
-            seen = frozenset(one for one in position.seen.union(numbers) if one > cursor - overlap)
+            seen = frozenset(number for number in position.seen.union(numbers) if number > cursor - overlap)
             position = Position(cursor, position.replay, seen)
             done = page.done
-
-    def _worth_judging(self, changes: Sequence[tuple[int, str]], replay: int) -> list[str]:
-        ids = self._archive.to_judge([one for _, one in changes], self._settings.modalities)
-        number = {one: n for n, one in changes}
-        again = [one for one in ids if number[one] <= replay]
-        judged = set(again) - set(self._archive.unjudged(again))
-        return [one for one in ids if one not in judged]
 
     def _publish(self, ids: Sequence[str], *, backfill: bool = False) -> None:
         for start in range(0, len(ids), self._settings.chunk_size):
@@ -152,7 +194,8 @@ class Follower(threading.Thread):
         if now - self._housekept < HOUSEKEEPING_SECONDS:
             return
         self._housekept = now
-        start = self._advance_low_mark(self._first_start())
+        start = self._advance_low_mark(self._known_start())
+        self._broker.keep_start(start)
         if start.walk:
             self._walk(start)
 
@@ -166,12 +209,12 @@ class Follower(threading.Thread):
         mark = start.low_mark
         while position is not None and mark < position.cursor and not self._stopping.is_set():
             page = self._archive.new_instances(mark, LOW_MARK_PAGE)
-            page_changes = [(n, one) for n, one in page.changes if n <= position.cursor]
-            ids = self._archive.to_judge([one for _, one in page_changes], self._settings.modalities)
+            changes = [(number, instance) for number, instance in page.changes if number <= position.cursor]
+            ids = self._archive.to_judge([instance for _, instance in changes], self._settings.modalities)
             waiting = set(self._archive.unjudged(ids))
             if waiting:
-                mark = min(n for n, one in page_changes if one in waiting) - 1
-                self._republish_lost(mark, [one for _, one in page_changes if one in waiting])
+                mark = min(number for number, instance in changes if instance in waiting) - 1
+                self._republish_lost(mark, [instance for _, instance in changes if instance in waiting])
                 break
             mark = min(page.last, position.cursor)
         if mark > start.low_mark:

@@ -9,13 +9,28 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from worker.contract import XRAY_MODALITIES, broker_tls
+from worker.contract import XRAY_MODALITIES, broker_tls, is_label
 
 SECTION = "BodyPartRouter"
 
 
 class BadSetting(ValueError):
-    """A value that cannot be used; the message names the key, the value and the way out."""
+    """A value that cannot be used.
+
+    what: the key and its value, without a full stop. remedy: the way out, such as "give a number".
+    (The plugin cannot import worker.errors, whose RouterError reads the same.)
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what, remedy)
+        self.what, self.remedy = what, remedy
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.remedy}."
+
+
+class FileNotReadable(BadSetting):
+    """A file that a setting names cannot be read now; it may be there later (a mount, a secret)."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +50,15 @@ def _is_number(value: Any, least: float, most: float) -> bool:
 
 
 def _is_names(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(one, str) and one for one in value)
+    return isinstance(value, list) and bool(value) and all(isinstance(name, str) and name for name in value)
+
+
+def _is_redis_address(value: Any) -> bool:
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in ("redis", "rediss") and bool(parts.hostname) and parts.port != 0
+    except (ValueError, AttributeError, TypeError):  # a port that is no number, brackets that do not close; no text
+        return False
 
 
 def _whole_number(least: int, most: int) -> Kind:
@@ -46,10 +69,16 @@ def _whole_number(least: int, most: int) -> Kind:
 
 
 def _one_of(*names: str) -> Kind:
-    return Kind("one of " + ", ".join(f"`{one}`" for one in names), lambda value: value in names, str)
+    return Kind("one of " + ", ".join(f"`{name}`" for name in names), lambda value: value in names, str)
 
 
 _TEXT = Kind("a text", lambda value: isinstance(value, str), str)
+_REDIS = Kind("an address such as `redis://redis:6379/0`, or `rediss://` for TLS", _is_redis_address, str)
+_NAME = Kind(
+    "1 to 64 of the characters A-Z a-z 0-9 _ -",
+    lambda value: isinstance(value, str) and (not value or is_label(value)),
+    str,
+)
 _NAMES = Kind('a list of modalities, such as `["CR", "DX"]`', _is_names, tuple)
 _SECONDS = Kind("a number of seconds from 0.05 to 3600", lambda value: _is_number(value, 0.05, 3600), float)
 
@@ -73,7 +102,7 @@ class Settings:
 
     redis_url: str = _setting(
         "RedisUrl",
-        _TEXT,
+        _REDIS,
         "redis://127.0.0.1:6379/0",
         "The workers' Redis, a database of its own for each Orthanc. While it does not answer, images wait in Orthanc.",
     )
@@ -81,13 +110,22 @@ class Settings:
         "RedisPasswordFile",
         _TEXT,
         "",
-        "File with Redis's password, such as a Docker secret. Without it: the password in `RedisUrl`, or none.",
+        "File with Redis's password, such as a Docker secret. Without it: the password in `RedisUrl`, or none. While "
+        "the file cannot be read, images wait in Orthanc.",
     )
     redis_ca_file: str = _setting(
         "RedisCaFile",
         _TEXT,
         "",
         "File of certificates (PEM) by which a Redis at `rediss://` is known. Without it: those the system trusts.",
+    )
+    archive: str = _setting(
+        "Archive",
+        _NAME,
+        "",
+        "Name of this archive in messages and Redis keys. Keep it for as long as the images are kept. Without it: "
+        "Orthanc's `DatabaseServerIdentifier`, which Orthanc derives from network addresses, AE title and ports where "
+        "its configuration does not set it; a warning is logged then.",
     )
     modalities: tuple[str, ...] = _setting(
         "Modalities",
@@ -128,45 +166,54 @@ class Settings:
         """Settings from Orthanc's whole configuration. Raises BadSetting."""
         section = configuration.get(SECTION, {})
         if not isinstance(section, dict):
-            raise BadSetting(f"{SECTION} is {section!r}: it must be an object.")
+            raise BadSetting(f"{SECTION} is {section!r}", "give an object of settings")
         known = {setting.key: (name, setting.kind) for name, setting, _ in described()}
         values: dict[str, Any] = {}
         for key, value in section.items():
             if key not in known:
-                raise BadSetting(f"{SECTION}.{key} is not a setting; known are {', '.join(known)}.")
+                raise BadSetting(f"{SECTION}.{key} is not a setting", f"known are {', '.join(known)}")
             name, kind = known[key]
             if not kind.fits(value):
-                raise BadSetting(f"{SECTION}.{key} is {value!r}: it must be {kind.allowed}.")
+                raise BadSetting(f"{SECTION}.{key} is {_shown(value)}", f"give {kind.allowed}")
             values[name] = kind.read(value)
         return cls(**values)
 
     def broker_url(self) -> str:
-        """The Redis address with the password from its file. Raises BadSetting."""
+        """The Redis address with the password from its file. Raises FileNotReadable."""
         if not self.redis_password_file:
             return self.redis_url
         try:
             password = Path(self.redis_password_file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not UTF-8"
-            raise BadSetting(f"{SECTION}.RedisPasswordFile cannot be read ({reason}).") from error
-        try:
-            parts = urlsplit(self.redis_url)
-        except ValueError as error:
-            raise BadSetting(f"{SECTION}.RedisUrl is {self.redis_url!r}: it must be an address.") from error
+            raise _not_readable("RedisPasswordFile", self.redis_password_file, reason) from error
+        parts = urlsplit(self.redis_url)
         host = parts.netloc.rpartition("@")[2]
         return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:{quote(password, safe='')}@{host}"))
 
     def broker_tls(self) -> dict[str, Any]:
-        """How Redis's certificate is checked. Raises BadSetting."""
+        """How Redis's certificate is checked. Raises FileNotReadable."""
         if self.redis_ca_file:
             try:
                 ssl.create_default_context(cafile=self.redis_ca_file)
             except OSError as error:  # SSLError is one
-                raise BadSetting(f"{SECTION}.RedisCaFile cannot be read as PEM ({error.strerror}).") from error
+                raise _not_readable("RedisCaFile", self.redis_ca_file, f"as PEM: {error.strerror}") from error
         return broker_tls(self.redis_url, self.redis_ca_file)
+
+
+def _not_readable(key: str, path: str, reason: str) -> FileNotReadable:
+    what = f"{SECTION}.{key} is {path!r}, which cannot be read ({reason})"
+    return FileNotReadable(what, "put the file there, readable by Orthanc's user; it is looked for again")
+
+
+def _shown(value: Any) -> str:
+    """A value as messages show it: without the password that an address may carry."""
+    if isinstance(value, str) and "@" in value:
+        value = "...@" + value.rpartition("@")[2]
+    return repr(value)
 
 
 def described() -> Iterator[tuple[str, Setting, Any]]:
     """(field name, setting, default) of every setting."""
-    for one in fields(Settings):
-        yield one.name, one.metadata["setting"], one.default
+    for setting in fields(Settings):
+        yield setting.name, setting.metadata["setting"], setting.default

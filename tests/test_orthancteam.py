@@ -92,8 +92,9 @@ def test_the_plugin_reads_what_the_documented_section_says(configuration: dict[s
     assert configuration["Python"] == documented["Python"]
     assert configuration["UserMetadata"] == documented["UserMetadata"]
     assert Settings.from_orthanc(configuration) == Settings(
-        redis_url="redis://redis:6379/0", redis_password_file="/run/secrets/redis_password"
+        redis_url="redis://redis:6379/0", redis_password_file="/run/secrets/redis_password", archive="dicom-router"
     )
+    assert configuration["DatabaseServerIdentifier"] == "dicom-router"
 
 
 def test_the_folder_is_mounted_where_the_script_is_named(

@@ -41,7 +41,7 @@ CLASSIFY_QUEUE, BACKFILL_QUEUE, ROUTE_QUEUE = "classify", "backfill", "route"
 
 
 def make_message(archive: str, ids: Sequence[str], *, force: bool = False) -> dict[str, Any]:
-    """The body of one message: `archive` is Orthanc's database identifier, `ids` its instance ids.
+    """The body of one message: `archive` is the archive's name, `ids` its instance ids.
 
     force: judge again what the current model has judged already.
 
@@ -60,7 +60,7 @@ PARKED_KEY = "dicom-router:parked"
 
 
 def redis_key(archive: str, *parts: str) -> str:
-    """A key of ours for one archive: cursor, seen, attempts, lock:<study>, counts, ..."""
+    """A key of ours for the archive of this name. The keys: orthanc_plugin/broker.py and worker/ledger.py."""
     return ":".join(("dicom-router", archive, *parts))
 
 
@@ -123,6 +123,7 @@ LOW_MARK_PROPERTY = 5510
 """Global property that holds the low mark; only the plugin can write it."""
 
 ROUTES = "/body-part-router"
+"""Before every route of the plugin."""
 
 
 def dump_verdict(verdict: Mapping[str, Any]) -> str:

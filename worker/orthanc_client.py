@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from worker.contract import (
     BODY_PART_KEY,
+    ROUTES,
     VERDICT_KEY,
     VERDICT_NAME,
     dump_verdict,
@@ -75,8 +76,25 @@ class Archive:
         return dict(self._json(self._client.get_system))
 
     def identifier(self) -> str:
-        """The database identifier that messages and Redis keys carry."""
-        return str(self.system()["DatabaseServerIdentifier"])
+        """The archive's name in messages and Redis keys, as the plugin gives it.
+
+        Orthanc's DatabaseServerIdentifier where it runs without the plugin, or with one that tells no name.
+        """
+        response = self._send(partial(self._client.get, f"{self.url}{ROUTES}/status", params={"only": "archive"}))
+        try:
+            status = {} if response is None else dict(response.json())
+        except (TypeError, ValueError) as error:
+            raise ArchiveUnavailable(
+                f"{self.url}{ROUTES}/status answers what is no status", "look at what stands between here and Orthanc"
+            ) from error
+        if "archive" not in status:
+            return str(self.system()["DatabaseServerIdentifier"])
+        if status["archive"] is None:
+            raise ArchiveUnavailable(
+                f"the plugin of Orthanc at {self.url} cannot tell the archive's name ({status.get('trouble', '')})",
+                "set BodyPartRouter.Archive, or look at Orthanc's log",
+            )
+        return str(status["archive"])
 
     # --- instances -------------------------------------------------------------
 
@@ -218,12 +236,12 @@ class Archive:
 
     def plugin_status(self) -> dict[str, Any] | None:
         """The plugin's own status, None where Orthanc runs without it."""
-        answer = self._send(partial(self._client.get, f"{self.url}/body-part-router/status"))
+        answer = self._send(partial(self._client.get, f"{self.url}{ROUTES}/status"))
         return None if answer is None else dict(answer.json())
 
     def reclassify(self, instance: str) -> bool:
         """Ask the plugin to queue an instance again; False where there is none such."""
-        url = f"{self.url}/body-part-router/instances/{instance}/reclassify"
+        url = f"{self.url}{ROUTES}/instances/{instance}/reclassify"
         return self._send(partial(self._client.post, url)) is not None
 
     # --- transport -------------------------------------------------------------------

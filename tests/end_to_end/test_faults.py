@@ -187,7 +187,7 @@ def test_a_restored_backup_does_not_hide_new_images(own_site: Site) -> None:
 
 def test_a_wrong_setting_is_told_and_orthanc_serves_without_the_router(own_site: Site) -> None:
     site = own_site(workers=0, plugin={"ChunkSize": "many"})
-    assert "BodyPartRouter.ChunkSize is 'many': it must be a whole number" in log_of_orthanc(site)
+    assert "BodyPartRouter.ChunkSize is 'many'; give a whole number" in log_of_orthanc(site)
     assert site.upload(*legs(1))
     assert site.archive.plugin_status() is None
 

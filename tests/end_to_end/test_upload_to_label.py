@@ -12,6 +12,7 @@ from pydicom.uid import generate_uid
 
 from tests.end_to_end.conftest import Running
 from tests.helpers import eventually, fresh, read, to_bytes
+from worker.contract import ROUTES
 from worker.errors import BadInput
 from worker.local.programs import find_program
 
@@ -134,14 +135,14 @@ def test_reclassify_makes_a_new_verdict(site: Running) -> None:
     [("00000000-00000000-00000000-00000000-00000000", 404), ("no-id", 400)],
 )
 def test_reclassify_refuses_what_it_cannot_queue(site: Running, instance: str, status: int) -> None:
-    url = f"{site.stack.url}/body-part-router/instances/{instance}/reclassify"
+    url = f"{site.stack.url}{ROUTES}/instances/{instance}/reclassify"
     assert site.archive._client.post(url).status_code == status
     assert site.archive._client.get(url).status_code == 405
 
 
 def test_reclassify_refuses_another_modality(site: Running) -> None:
     [ct] = site.upload(fresh("CT_small.dcm"))
-    url = f"{site.stack.url}/body-part-router/instances/{ct}/reclassify"
+    url = f"{site.stack.url}{ROUTES}/instances/{ct}/reclassify"
     assert site.archive._client.post(url).status_code == 409
 
 

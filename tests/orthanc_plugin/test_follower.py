@@ -2,123 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-import redis
 
-from orthanc_plugin.broker import Broker
-from orthanc_plugin.follower import Follower
-from orthanc_plugin.orthanc_api import Archive
-from orthanc_plugin.settings import Settings
 from tests.helpers import eventually
-from worker.contract import CLASSIFY_QUEUE
-from worker.local.stack import Layout, Stack
-
-
-class ChangeLog:
-    """The `orthanc` module over a change log in memory, as a database with several writers commits it.
-
-    changes: number to (instance id, modality). last: what the log says of its end.
-    filters: whether it can be asked for one type of change; where it cannot, it holds others too.
-    """
-
-    filters = True
-
-    def __init__(self) -> None:
-        self.changes: dict[int, tuple[str, str]] = {}
-        self.last = 0
-        self.properties: dict[int, str] = {}
-
-    def commit(self, number: int, modality: str = "CR") -> str:
-        self.changes[number] = (f"instance-{number}", modality)
-        self.last = max(self.last, number)
-        return f"instance-{number}"
-
-    def RestApiGet(self, uri: str) -> bytes:
-        if uri == "/changes?last":
-            return json.dumps({"Last": self.last}).encode()
-        if uri == "/system":
-            return json.dumps({"Capabilities": {"HasExtendedChanges": self.filters}}).encode()
-        query = dict(pair.split("=") for pair in uri.partition("?")[2].split("&"))
-        since, limit = int(query["since"]), int(query["limit"])
-        found = [n for n in sorted(self.changes) if n > since]
-        page = found[:limit]
-        done = len(page) == len(found)
-        entries = [{"Seq": n, "ID": self.changes[n][0], "ChangeType": "NewInstance"} for n in page]
-        if "type" in query:
-            assert self.filters, "Orthanc answers this with an error"
-        else:
-            entries += [{"Seq": n, "ID": self.changes[n][0], "ChangeType": "UpdatedMetadata"} for n in page]
-        return json.dumps({"Changes": entries, "Done": done, "Last": self.last if done else page[-1]}).encode()
-
-    def RestApiPost(self, uri: str, body: str) -> bytes:
-        question = json.loads(body)
-        known = dict(self.changes.values())
-        if question["Level"] == "Series":
-            answer: list[Any] = [
-                {"MainDicomTags": {"Modality": known[one]}, "Instances": [one]} for one in question["Resources"]
-            ]
-        else:
-            answer = [{"ID": one, "Metadata": {}} for one in question["Resources"]]
-        return json.dumps(answer).encode()
-
-    def GetGlobalProperty(self, number: int, default: str) -> str:
-        return self.properties.get(number, default)
-
-    def SetGlobalProperty(self, number: int, value: str) -> None:
-        self.properties[number] = value
-
-
-class Site:
-    """A follower of a change log, and the ids that it has published."""
-
-    def __init__(self, url: str, **settings: Any) -> None:
-        self.log = ChangeLog()
-        self.settings = Settings(redis_url=url, **settings)
-        self._client = redis.Redis.from_url(url)
-        self._client.flushall()
-        self.restart()
-
-    def restart(self) -> None:
-        self.broker = Broker(self.settings.redis_url, "db")
-        self.follower = Follower(Archive(self.log), self.broker, self.settings, lambda _: None)
-
-    def round(self) -> None:
-        """One round of the follower, in this thread."""
-        self.follower._follow()
-
-    def messages(self) -> list[list[str]]:
-        """The ids of each message, the oldest first."""
-        raw = self._client.lrange(CLASSIFY_QUEUE, 0, -1)[::-1]
-        bodies = [json.loads(base64.b64decode(json.loads(one)["body"])) for one in raw]
-        return [body[1]["message"]["ids"] for body in bodies]
-
-    def published(self) -> list[str]:
-        return [one for ids in self.messages() for one in ids]
-
-    def close(self) -> None:
-        self.broker.close()
-        self._client.close()
-
-
-@pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    stack = Stack(Layout(tmp_path_factory.mktemp("redis")))
-    stack.start_redis()
-    yield stack.redis_url
-    stack.stop()
+from tests.orthanc_plugin.change_log import Site
 
 
 @pytest.fixture
 def site(redis_url: str) -> Iterator[Site]:
-    one = Site(redis_url, overlap=10)
-    one.round()
-    yield one
-    one.close()
+    site = Site(redis_url, overlap=10)
+    site.round()
+    yield site
+    site.close()
 
 
 def test_a_number_that_commits_late_is_not_passed_over(site: Site) -> None:
@@ -211,3 +109,85 @@ def test_a_database_that_cannot_filter_its_change_log_is_read_whole(redis_url: s
     site.round()
     assert site.published() == ids
     site.close()
+
+
+# --- Orthanc's database has no low mark ---------------------------------------------
+
+
+@pytest.fixture
+def lost(site: Site) -> Site:
+    """Images 1 to 20, of which the first two have verdicts; then Orthanc's identifier changes."""
+    for number in range(1, 21):
+        site.log.commit(number)
+    site.round()
+    site.log.judge(1, 2)
+    site.follower._housekeep()
+    site.log.properties.clear()
+    site.restart()
+    return site
+
+
+def state(site: Site) -> dict[str, int | bool]:
+    return dict(json.loads(site.log.properties[5510]))
+
+
+def test_a_low_mark_that_orthanc_has_lost_comes_back_from_redis(lost: Site) -> None:
+    lost.log.commit(21)
+    lost.round()
+    assert state(lost) == {"low_mark": 2, "walk": False}
+    assert lost.published() == [f"instance-{n}" for n in range(1, 22)]
+
+
+@pytest.mark.parametrize("finds_metadata", [True, False], ids=["by metadata", "by labels"])
+def test_where_redis_has_lost_it_too_the_whole_archive_is_walked(lost: Site, finds_metadata: bool) -> None:
+    lost.log.finds_metadata = finds_metadata
+    lost.flush()
+    lost.restart()
+    lost.round()
+    assert state(lost) == {"low_mark": 20, "walk": True}
+    lost.redis.delete("classify")  # as when the workers have taken what the overlap window published
+    lost.follower._housekeep()
+    assert lost.messages("backfill") == [[f"instance-{n}" for n in range(3, 21)]]
+    assert any("looking for what has none in the whole archive" in line for line in lost.lines)
+
+
+def test_an_archive_without_verdicts_is_a_new_one(lost: Site) -> None:
+    lost.log.judged.clear()
+    lost.flush()
+    lost.restart()
+    lost.round()
+    assert state(lost) == {"low_mark": 20, "walk": False}
+
+
+def test_a_copy_from_beyond_the_end_of_the_log_is_not_this_history_s(lost: Site) -> None:
+    lost.log.changes.clear()
+    lost.log.judged.clear()
+    lost.log.last = 1
+    lost.round()
+    assert state(lost) == {"low_mark": 1, "walk": False}
+
+
+def test_images_that_come_before_redis_is_met_for_the_first_time_are_not_passed_over(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(redis_url)
+    monkeypatch.setattr(site, "connect", lambda: 1 / 0)
+    site.restart()
+    with pytest.raises(ZeroDivisionError):
+        site.round()
+    instance = site.log.commit(1)
+    monkeypatch.undo()
+    site.restart()
+    site.round()
+    assert site.published() == [instance]
+    site.close()
+
+
+def test_every_key_has_an_end(lost: Site) -> None:
+    lost.round()
+    lost.follower._housekeep()
+    lost.broker.set_walk_offset(5)
+    assert {lost.redis.ttl(key) > 0 for key in lost.redis.keys("dicom-router:*")} == {True}
+    assert len(lost.redis.keys("dicom-router:*")) == 4
+    lost.broker.set_walk_offset(0)
+    assert len(lost.redis.keys("dicom-router:*")) == 3

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from train.networks.backbones import TIMM_NAMES
+from train.networks.timm_names import TIMM_NAMES
 from worker.errors import ConfigError
 from worker.inference.prepare import PREPARATION, PREPARATIONS
 
@@ -77,7 +77,7 @@ class NetworkRecipe:
     mean, std: normalisation of prepared pixels (0..1). augmentation: `paper`
     (mirrored, turned by up to `rotation` degrees), `strong` (train.fit.augment) or `none`.
 
-    The network. architecture: a key of train.networks.backbones.TIMM_NAMES. start:
+    The network. architecture: a key of train.networks.timm_names.TIMM_NAMES. start:
     `scratch`, or `pretrained` weights from a local file. dropout, drop_path:
     of the last layer, and of whole branches. frozen: modules of timm's
     network that keep their weights, such as `blocks.0`.

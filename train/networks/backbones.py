@@ -9,23 +9,11 @@ from typing import Any
 import timm
 import torch
 
+from train.networks.timm_names import TIMM_NAMES
 from worker.errors import ConfigError
 
 MEAN, STD = 0.5, 0.5
 """Input normalisation of the pretrained weights (prepared pixels are 0..1)."""
-
-TIMM_NAMES = {
-    "mobilenetv1": "mobilenetv1_100",
-    "mobilenetv2": "mobilenetv2_100",
-    "resnet18": "resnet18",
-    "resnet34": "resnet34",
-    "efficientnet_b0": "efficientnet_b0",
-    "efficientnet_b1": "efficientnet_b1",
-    "efficientnet_b2": "efficientnet_b2",
-    "efficientnet_lite0": "tf_efficientnet_lite0",
-    "efficientnet_lite1": "tf_efficientnet_lite1",
-    "efficientnet_lite2": "tf_efficientnet_lite2",
-}
 
 
 def make_backbone(name: str, weights: Path | None, pooling: str = "avg") -> torch.nn.Module:

@@ -12,6 +12,7 @@ import click
 from worker.cli.output import print_rows
 from worker.cli.waiting import wait_for_verdicts
 from worker.console import progress
+from worker.contract import ROUTES
 from worker.errors import BadInput, ConfigError
 from worker.local.stack import Stack
 from worker.orthanc_client import Archive, Stored
@@ -123,4 +124,4 @@ class Demo:
         click.echo(f"\nLabels now in use: {', '.join(labels)}. The query by label, and its answer:")
         click.echo(f"  curl -s {url}/tools/find -d '{json.dumps(query)}'")
         click.echo(f"  {json.dumps(answer)}")
-        click.echo(f"\nIn a browser: {url}/app/explorer.html (Orthanc Explorer), {url}/body-part-router/status")
+        click.echo(f"\nIn a browser: {url}/app/explorer.html (Orthanc Explorer), {url}{ROUTES}/status")

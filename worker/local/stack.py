@@ -204,5 +204,6 @@ class Stack:
             configuration["Plugins"] = [str(program.python_plugin)]
             configuration["PythonScript"] = str(folder / SCRIPT)
             configuration["Python"] = {"AllowThreads": True}
-            configuration["BodyPartRouter"] = {"RedisUrl": self.redis_url, **self.layout.plugin}
+            # The ports may be others at the next start, and Orthanc would be another archive without a name.
+            configuration["BodyPartRouter"] = {"RedisUrl": self.redis_url, "Archive": "local", **self.layout.plugin}
         return {**configuration, **self.layout.orthanc}
