@@ -80,9 +80,9 @@ _TEMPLATE = """# Model card: {name} {version}
 Tells from the pixels of a projection X-ray whether it shows an abdomen, an adult's chest, a child's chest (younger
 than 16), a spine, or another part of the body. {licence}
 
-Input: one gray channel, {size} x {size} pixels, prepared by `worker/inference/prepare.py`. Output: five logits; probabilities
-are the softmax of the logits divided by {temperature:.3f}. An image is answered when the probability of its likeliest
-class reaches that class's threshold, else it is put to review.
+Input: one gray channel, {size} x {size} pixels, prepared by `worker/inference/prepare.py`. Output: five logits;
+probabilities are the softmax of the logits divided by {temperature:.3f}. An image is answered when the probability
+of its likeliest class reaches that class's threshold, else it is put to review.
 
 ## How it was made
 
