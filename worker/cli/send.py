@@ -1,0 +1,55 @@
+"""`dicom-router send`: upload files to Orthanc."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from worker.cli.connect import make_archive
+from worker.cli.files import collect, paths_argument
+from worker.cli.output import print_rows
+from worker.console import progress
+from worker.errors import BadInput
+
+if TYPE_CHECKING:
+    from worker.orthanc_client import Archive
+
+
+@click.command()
+@paths_argument
+@click.option("--wait", is_flag=True, help="Wait until every X-ray among them has its verdict, and print it.")
+@click.option("--timeout", type=float, default=300, show_default=True, help="Longest wait in seconds, with --wait.")
+def send(paths: tuple[Path, ...], wait: bool, timeout: float) -> None:
+    """Upload DICOM files and folders of them to Orthanc.
+
+    Exit 1 where Orthanc refused a file, or a verdict is missing when the wait ends.
+    """
+    archive = make_archive()
+    files = collect(paths)
+    refused, sent = 0, {}
+    with progress(files, len(files), "uploading") as each:
+        for path in each():
+            try:
+                sent[archive.upload(path.read_bytes())] = path
+            except BadInput as error:
+                refused += 1
+                click.echo(f"{path}: {error}", err=True)
+    click.echo(f"{len(sent)} instances uploaded, {refused} files refused", err=True)
+    missing = _wait_and_print(archive, sent, timeout) if wait else 0
+    sys.exit(1 if refused or missing else 0)
+
+
+def _wait_and_print(archive: Archive, sent: dict[str, Path], timeout: float) -> int:
+    from worker.cli.waiting import wait_for_verdicts
+    from worker.settings import get_settings
+
+    arrivals = wait_for_verdicts(archive, sent, get_settings().modalities, timeout)
+    rows = []
+    for one in arrivals.stored.values():
+        verdict = one.verdict or {"outcome": "no verdict yet" if one.id in arrivals.missing else "no X-ray"}
+        rows.append({"file": str(sent[one.id]), "instance": one.id, **verdict})
+    print_rows(rows, ["file", "outcome", "body_part", "confidence", "instance"], "table")
+    return len(arrivals.missing)
