@@ -127,7 +127,7 @@ def children(data: Path) -> list[str]:
 def test_up_says_where_it_is_and_ctrl_c_stops_it_within_10_seconds(tmp_path: Path) -> None:
     data = tmp_path / "data"
     command = [sys.executable, "-u", "-m", "worker", "up", "--data", str(data)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert process.stdout is not None
         lines: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import tempfile
 import threading
@@ -11,6 +12,8 @@ import click
 
 from worker.errors import ConfigError
 from worker.local.foreground import end_on_signals
+
+log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -30,13 +33,13 @@ def demo(paths: tuple[Path, ...], timeout: float) -> None:
     with tempfile.TemporaryDirectory(prefix="dicom-router-demo-") as folder:
         files = collect(paths) if paths else sample_files(Path(folder) / "samples")
         if not files:
-            raise ConfigError(f"no file in {', '.join(map(str, paths))}; name a folder that holds DICOM files.")
+            raise ConfigError(f"no file in {', '.join(map(str, paths))}", "name a folder that holds DICOM files")
         try:
-            with Stack(Layout(Path(folder) / "stack"), click.echo) as stack:
+            with Stack(Layout(Path(folder) / "stack")) as stack:
                 complete = Tour(stack, timeout).run(files)
                 if sys.stdout.isatty():
                     click.echo("\nCtrl-C stops everything.")
                     threading.Event().wait()
         except KeyboardInterrupt:
-            click.echo("stopped")
+            log.info("stopped")
     sys.exit(0 if complete else 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from worker.errors import BadInput
 
 if TYPE_CHECKING:
     from worker.orthanc_client import Archive
+
+log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -36,8 +39,8 @@ def send(paths: tuple[Path, ...], wait: bool, timeout: float) -> None:
                 sent[archive.upload(path.read_bytes())] = path
             except BadInput as error:
                 refused += 1
-                click.echo(f"{path}: {error}", err=True)
-    click.echo(f"{len(sent)} instances uploaded, {refused} files refused", err=True)
+                log.error("%s: %s", path, error)
+    log.info("%d instances uploaded, %d files refused", len(sent), refused)
     missing = _wait_and_print(archive, sent, timeout) if wait else 0
     sys.exit(1 if refused or missing else 0)
 

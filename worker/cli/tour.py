@@ -34,13 +34,13 @@ def sample_files(folder: Path) -> list[Path]:
         import data_store
     except ImportError as error:
         raise ConfigError(
-            "the package pydicom-data is not installed; install it, or name files of your own."
+            "the package pydicom-data is not installed", "install it, or name files of your own"
         ) from error
     folder.mkdir(parents=True, exist_ok=True)
     seen: set[str] = set()
     result = []
     source = Path(data_store.__file__).parent
-    for path in sorted(one for name in SAMPLES for one in source.rglob(f"{name}_*.dcm")):
+    for path in sorted(path for name in SAMPLES for path in source.rglob(f"{name}_*.dcm")):
         dataset = pydicom.dcmread(path)
         if dataset.SOPInstanceUID in seen:
             dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid(
@@ -51,7 +51,7 @@ def sample_files(folder: Path) -> list[Path]:
         dataset.save_as(target)
         result.append(target)
     if not result:
-        raise ConfigError("the package pydicom-data holds no RG1 and RG3; name files of your own.")
+        raise ConfigError("the package pydicom-data holds no RG1 and RG3", "name files of your own")
     return result
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from pathlib import Path
 
 import click
 
 from worker.local.foreground import end_on_signals
+
+log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -29,11 +32,11 @@ def up(workers: int, concurrency: int, data: Path, whole_archive: bool) -> None:
     layout = Layout(data.absolute(), workers, concurrency, plugin)
     end_on_signals()
     try:
-        with Stack(layout, click.echo) as stack:
+        with Stack(layout) as stack:
             click.echo("\nFor the other commands, in another terminal:")
             for name, value in stack.environment.items():
                 click.echo(f"  export {name}={value}")
             click.echo("Ctrl-C stops everything.")
             threading.Event().wait()
     except KeyboardInterrupt:
-        click.echo("stopped")
+        log.info("stopped")
