@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,12 +11,14 @@ if TYPE_CHECKING:
     from worker.orthanc_client import Archive
 
 
-def make_archive() -> Archive:
-    """The Orthanc of the settings. Raises ConfigError."""
+@contextmanager
+def open_archive() -> Iterator[Archive]:
+    """The Orthanc of the settings; its connections are closed at the end. Raises ConfigError."""
     from worker.orthanc_client import Archive
     from worker.settings import get_settings
 
-    return Archive(get_settings())
+    with closing(Archive(get_settings())) as archive:
+        yield archive
 
 
 def make_ledger(archive: Archive) -> Ledger:

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from worker.cli.connect import make_archive
+from worker.cli.connect import open_archive
 from worker.cli.output import format_option, print_json, print_rows
 
 if TYPE_CHECKING:
     from worker.orthanc_client import Level
+
+UIDS: dict[Level, str] = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID", "instance": "SOPInstanceUID"}
 
 
 @click.command()
@@ -21,14 +23,18 @@ def find(label: str, level: Level, style: str) -> None:
     """List what carries LABEL, such as bp-adult_chest (or adult_chest)."""
     from worker.settings import get_settings
 
-    archive = make_archive()
     prefix = get_settings().label_prefix
-    found = archive.find_label(label, level)
-    if not found and not label.startswith(prefix):
-        found = archive.find_label(prefix + label, level)
-    uid = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID", "instance": "SOPInstanceUID"}[level]
+    with open_archive() as archive:
+        found = archive.find_label(label, level)
+        if not found and not label.startswith(prefix):
+            found = archive.find_label(prefix + label, level)
     rows = [
-        {"id": one["ID"], "uid": one["MainDicomTags"].get(uid, ""), "labels": sorted(one["Labels"])} for one in found
+        {
+            "id": resource["ID"],
+            "uid": resource["MainDicomTags"].get(UIDS[level], ""),
+            "labels": sorted(resource["Labels"]),
+        }
+        for resource in found
     ]
     if style == "json":
         print_json(rows)

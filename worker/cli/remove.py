@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import click
 
-from worker.cli.connect import make_archive, make_ledger
+from worker.cli.connect import make_ledger, open_archive
 from worker.console import progress
+
+PAGE = 200
+"""Instances whose study is asked for at once."""
 
 
 @click.command()
@@ -18,15 +21,15 @@ def remove(dry_run: bool) -> None:
     from worker.settings import get_settings
     from worker.verdict.record import Recorder
 
-    archive = make_archive()
-    recorder = Recorder(archive, make_ledger(archive), get_settings().label_prefix)
-    judged = [one.id for one in archive.with_verdict()]
-    studies: set[str] = set()
-    for start in range(0, len(judged), 200):
-        studies.update(one.study for one in archive.describe(judged[start : start + 200]).values())
-    count = 0
-    with progress(studies, len(studies), "removing") as each:
-        for study in each():
-            count += len(recorder.remove(study, dry_run))
+    with open_archive() as archive:
+        recorder = Recorder(archive, make_ledger(archive), get_settings().label_prefix)
+        judged = [instance.id for instance in archive.with_verdict()]
+        studies: set[str] = set()
+        for start in range(0, len(judged), PAGE):
+            studies.update(instance.study for instance in archive.describe(judged[start : start + PAGE]).values())
+        count = 0
+        with progress(studies, len(studies), "removing") as each:
+            for study in each():
+                count += len(recorder.remove(study, dry_run))
     verb = "would be removed" if dry_run else "removed"
     click.echo(f"{count} verdicts in {len(studies)} studies {verb}")

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from worker.cli.connect import make_archive
+from worker.cli.connect import open_archive
 from worker.cli.output import print_json
 
 
@@ -14,7 +14,8 @@ from worker.cli.output import print_json
 @click.argument("instance")
 def show(instance: str) -> None:
     """Print the verdict on one INSTANCE (an Orthanc instance id)."""
-    stored = make_archive().describe([instance]).get(instance)
+    with open_archive() as archive:
+        stored = archive.describe([instance]).get(instance)
     if stored is None:
         raise click.UsageError(f"there is no instance {instance} in this Orthanc.")
     if stored.verdict is None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.cli.connect import make_archive, make_ledger
+from worker.cli.connect import make_ledger, open_archive
 from worker.cli.output import format_option, print_json, print_rows
 from worker.errors import ArchiveUnavailable, RouterError
+
+if TYPE_CHECKING:
+    from worker.orthanc_client import Archive
+    from worker.settings import Settings
+
+COLUMNS = ["label", "instance", "series", "study"]
 
 
 @click.command()
@@ -17,18 +23,28 @@ def status(style: str) -> None:
     """Queue depth, workers, counts by class, instances without a verdict."""
     from worker.settings import get_settings
 
-    settings = get_settings()
-    archive = make_archive()
-    counts = {
-        label: {level: archive.count_label(label, level) for level in ("instance", "series", "study")}
-        for label in sorted(archive.all_labels())
-        if label.startswith(settings.label_prefix)
-    }
+    with open_archive() as archive:
+        answer = _ask(archive, get_settings())
+    if style == "json":
+        print_json(answer)
+        return
+    rows = [{"label": label, **numbers} for label, numbers in answer["labels"].items()]
+    if style == "table":
+        _print_parts(answer)
+    print_rows(rows, COLUMNS, style)
+
+
+def _ask(archive: Archive, settings: Settings) -> dict[str, Any]:
+    """Everything that the command prints, and in JSON as it is. Raises ArchiveUnavailable."""
     answer: dict[str, Any] = {
         "orthanc": archive.url,
         "plugin": archive.plugin_status(),
-        "labels": counts,
-        "without_verdict": sum(1 for _ in archive.without_verdict(settings.modalities)),
+        "labels": {
+            label: {level: archive.count_label(label, level) for level in ("instance", "series", "study")}
+            for label in sorted(archive.all_labels())
+            if label.startswith(settings.label_prefix)
+        },
+        "without_verdict": archive.count_without_verdict(settings.modalities),
     }
     try:
         ledger = make_ledger(archive)
@@ -38,21 +54,37 @@ def status(style: str) -> None:
         raise
     except RouterError as error:
         answer.update(queues=None, inferences=None, workers=None, redis=str(error))
-    if style == "json":
-        print_json(answer)
-        return
-    rows = [{"label": label, **numbers} for label, numbers in counts.items()]
-    if style == "csv":
-        print_rows(rows, ["label", "instance", "series", "study"], style)
-        return
-    plugin = answer["plugin"]
-    click.echo(f"Orthanc          {archive.url}")
-    following = f"following, change {plugin['cursor']} of {plugin['last_change']}" if plugin else "not installed there"
-    click.echo(f"plugin           {following}")
-    click.echo(f"queues           {answer['queues'] or answer.get('redis')}")
-    click.echo(f"workers          {', '.join(answer['workers'] or []) or 'none answers'}")
-    click.echo(f"without verdict  {answer['without_verdict']}")
-    print_rows(rows, ["label", "instance", "series", "study"], style)
+    return answer
+
+
+def _print_parts(answer: dict[str, Any]) -> None:
+    parts = {
+        "Orthanc": answer["orthanc"],
+        "plugin": following(answer["plugin"]),
+        "queues": answer["queues"] or answer.get("redis"),
+        "workers": ", ".join(answer["workers"] or []) or "none answers",
+        "without verdict": answer["without_verdict"],
+    }
+    for part, value in parts.items():
+        click.echo(f"{part:<15}  {value}")
+
+
+def following(plugin: dict[str, Any] | None) -> str:
+    """What the plugin's status says of its follower, in words.
+
+    The number of X-rays that wait is left out where an older plugin or a missing Redis does not
+    tell it: the numbers of the change log count what is no X-ray, too.
+    """
+    if plugin is None:
+        return "not installed there"
+    if not plugin["following"]:
+        return "does not follow the change log"
+    if plugin["redis"] != "ok":
+        return f"cannot publish: its Redis is {plugin['redis']}"
+    waiting = plugin.get("waiting")
+    if waiting is None:
+        return "follows the change log"
+    return f"follows the change log, {waiting} {'X-ray waits' if waiting == 1 else 'X-rays wait'}"
 
 
 def _workers() -> list[str]:

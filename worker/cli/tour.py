@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import click
 from worker.cli.output import print_rows
 from worker.cli.waiting import wait_for_verdicts
 from worker.console import progress
+from worker.contract import ROUTES
 from worker.errors import BadInput, ConfigError
 from worker.local.stack import Stack
 from worker.orthanc_client import Archive, Stored
@@ -56,31 +58,36 @@ def sample_files(folder: Path) -> list[Path]:
 
 
 class Tour:
-    """Uploads files to a stack, waits for the verdicts, shows them and the query by label."""
+    """Uploads files to a stack, waits for the verdicts, shows them and the query by label.
+
+    timeout: longest wait for the verdicts, in seconds.
+    """
 
     def __init__(self, stack: Stack, timeout: float) -> None:
-        self._stack, self._timeout = stack, timeout
+        self._url, self._timeout = stack.url, timeout
         self._settings = Settings(orthanc_url=stack.url, redis_url=stack.redis_url)
-        self._archive = Archive(self._settings)
 
     def run(self, files: list[Path]) -> bool:
-        """Whether every distinct X-ray got its verdict."""
-        sent, refused = self._upload(files)
-        arrivals = wait_for_verdicts(self._archive, sent, self._settings.modalities, self._timeout)
-        rows = list(refused)
-        for one in arrivals.stored.values():
-            path, start = sent[one.id]
-            rows.append(self._row(one, path, arrivals.seen.get(one.id, start) - start))
-        click.echo()
-        rows.sort(key=lambda row: str(row["file"]))
-        print_rows(rows, ["file", "body part", "confidence", "seconds"], "table")
-        duplicates = len(files) - len(sent) - len(refused)
-        if duplicates:
-            click.echo(f"({duplicates} more files hold instances that others of them hold too)")
-        self._show_query(arrivals.stored)
+        """Whether every distinct X-ray got its verdict. Raises ArchiveUnavailable."""
+        with closing(Archive(self._settings)) as archive:
+            sent, refused = self._upload(archive, files)
+            arrivals = wait_for_verdicts(archive, sent, self._settings.modalities, self._timeout)
+            rows = list(refused)
+            for instance, stored in arrivals.stored.items():
+                path, start = sent[instance]
+                rows.append(self._row(stored, path, arrivals.seen.get(instance, start) - start))
+            click.echo()
+            rows.sort(key=lambda row: str(row["file"]))
+            print_rows(rows, ["file", "body part", "confidence", "seconds"], "table")
+            duplicates = len(files) - len(sent) - len(refused)
+            if duplicates:
+                click.echo(f"({duplicates} more files hold instances that others of them hold too)")
+            self._show_query(archive, arrivals.stored)
         return not arrivals.missing
 
-    def _upload(self, files: list[Path]) -> tuple[dict[str, tuple[Path, float]], list[dict[str, Any]]]:
+    @staticmethod
+    def _upload(archive: Archive, files: list[Path]) -> tuple[dict[str, tuple[Path, float]], list[dict[str, Any]]]:
+        """File and start time of each instance id, and a row for each file that Orthanc refused."""
         sent: dict[str, tuple[Path, float]] = {}
         refused = []
         click.echo()
@@ -88,17 +95,17 @@ class Tour:
             for path in each():
                 start = time.monotonic()
                 try:
-                    sent.setdefault(self._archive.upload(path.read_bytes()), (path, start))
+                    sent.setdefault(archive.upload(path.read_bytes()), (path, start))
                 except BadInput:
                     refused.append({"file": path.name, "body part": "refused by Orthanc: no DICOM file"})
         click.echo(f"{len(sent)} distinct instances uploaded")
         return sent, refused
 
-    def _row(self, one: Stored, path: Path, seconds: float) -> dict[str, Any]:
-        verdict = one.verdict
+    def _row(self, stored: Stored, path: Path, seconds: float) -> dict[str, Any]:
+        verdict = stored.verdict
         if verdict is None:
-            known = one.modality in self._settings.modalities
-            return {"file": path.name, "body part": "NO VERDICT" if known else f"left alone ({one.modality})"}
+            known = stored.modality in self._settings.modalities
+            return {"file": path.name, "body part": "NO VERDICT" if known else f"left alone ({stored.modality})"}
         part = {
             "judged": verdict["body_part"],
             "review": f"review (likeliest: {verdict['body_part']})",
@@ -113,14 +120,14 @@ class Tour:
             "seconds": round(seconds, 2),
         }
 
-    def _show_query(self, stored: dict[str, Stored]) -> None:
-        labels = sorted({label for one in stored.values() if one.verdict for label in one.verdict["labels"]})
+    def _show_query(self, archive: Archive, stored: dict[str, Stored]) -> None:
+        verdicts = [instance.verdict for instance in stored.values() if instance.verdict]
+        labels = sorted({label for verdict in verdicts for label in verdict["labels"]})
         if not labels:
             return
         query = {"Level": "Study", "Query": {}, "Labels": [labels[0]]}
-        answer = [one["ID"] for one in self._archive.find_label(labels[0], "study")]
-        url = self._stack.url
+        answer = [study["ID"] for study in archive.find_label(labels[0], "study")]
         click.echo(f"\nLabels now in use: {', '.join(labels)}. The query by label, and its answer:")
-        click.echo(f"  curl -s {url}/tools/find -d '{json.dumps(query)}'")
+        click.echo(f"  curl -s {self._url}/tools/find -d '{json.dumps(query)}'")
         click.echo(f"  {json.dumps(answer)}")
-        click.echo(f"\nIn a browser: {url}/app/explorer.html (Orthanc Explorer), {url}/body-part-router/status")
+        click.echo(f"\nIn a browser: {self._url}/app/explorer.html (Orthanc Explorer), {self._url}{ROUTES}/status")
