@@ -37,7 +37,7 @@ class Comparison:
     cores: int = 1
 
     def read_options(self) -> argparse.Namespace:
-        """The options rounds, files and out (folder of the CSV). Ends the program, exit 2, where they do not suffice."""
+        """The options rounds, files and out (folder of the CSV). Ends the program, exit 2, where too few are given."""
         parser = argparse.ArgumentParser(description=self.question)
         parser.add_argument("--rounds", type=int, default=self.rounds)
         parser.add_argument("--files", type=int, default=self.files, help="images in each round")

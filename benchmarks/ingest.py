@@ -74,7 +74,7 @@ def settle(stack: Stack, uploaded: int) -> None:
     archive = Archive(Settings(orthanc_url=stack.url))
     while (status := archive.plugin_status()) is not None and status["published_since_start"] < uploaded:
         time.sleep(0.1)
-    while stack.workers and next(archive.without_verdict(("CR",)), None) is not None:
+    while stack.workers and archive.count_without_verdict(["CR"]):
         time.sleep(0.2)
     delete_all(stack)
     archive.close()

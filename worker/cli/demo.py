@@ -27,7 +27,9 @@ def demo(paths: tuple[Path, ...], timeout: float) -> None:
     from worker.cli.files import collect
     from worker.cli.tour import Tour, sample_files
     from worker.local.stack import Layout, Stack
+    from worker.settings import get_settings
 
+    get_settings()  # a wrong one is told before anything is started
     end_on_signals()
     complete = False
     with tempfile.TemporaryDirectory(prefix="dicom-router-demo-") as folder:

@@ -27,7 +27,9 @@ log = logging.getLogger(__name__)
 def up(workers: int, concurrency: int, data: Path, whole_archive: bool) -> None:
     """Run Orthanc with the plugin, Redis and workers here. Ctrl-C stops them in order."""
     from worker.local.stack import Layout, Stack
+    from worker.settings import get_settings
 
+    get_settings()  # a wrong one is told before anything is started
     plugin = {"FirstStart": "whole-archive"} if whole_archive else {}
     layout = Layout(data.absolute(), workers, concurrency, plugin)
     end_on_signals()
