@@ -149,6 +149,7 @@ class Settings(BaseSettings):
 
     def broker_url(self) -> str:
         """Redis's address, with the password from its file. Raises ConfigError."""
+        _check_redis_url(self.redis_url)
         if self.redis_password_file is None:
             return self.redis_url
         parts = urlsplit(self.redis_url)
@@ -170,6 +171,19 @@ class Settings(BaseSettings):
                     f"{PREFIX}CA_FILE is {self.ca_file}: it cannot be read as PEM ({error.strerror})."
                 ) from error
         return self.ca_file
+
+
+def _check_redis_url(url: str) -> None:
+    """Raises ConfigError, without the address itself: it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("redis", "rediss") and parts.port != 0
+    except ValueError:  # of a port that is no number
+        usable = False
+    if not usable:
+        raise ConfigError(
+            f"{PREFIX}REDIS_URL is no address of a Redis", "write it as redis://host:6379/0, or rediss:// for TLS"
+        )
 
 
 def _read_secret(path: Path, name: str) -> str:

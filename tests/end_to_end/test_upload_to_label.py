@@ -49,7 +49,7 @@ def test_a_verdict_can_be_cited_and_recomputed(site: Running) -> None:
 def test_an_upload_over_c_store_gets_its_verdict_too(site: Running, tmp_path: Path) -> None:
     path = tmp_path / "leg.dcm"
     path.write_bytes(fresh(LEG))
-    storescu = find_program("storescu", print)
+    storescu = find_program("storescu")
     command = [*storescu.command, "-xw", "127.0.0.1", str(site.stack.dicom_port), str(path)]
     subprocess.run(command, env=storescu.env, check=True, timeout=60)
     # Uploading it again only tells its id: Orthanc answers AlreadyStored.

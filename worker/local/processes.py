@@ -31,7 +31,7 @@ def free_port(preferred: int = 0) -> int:
         if found not in _given:
             _given.add(found)
             return found
-    raise ConfigError("no free TCP port on 127.0.0.1.")
+    raise ConfigError("127.0.0.1 has no free TCP port", "end programs that hold ports")
 
 
 class Child:
@@ -74,7 +74,7 @@ class Child:
             if ended or time.monotonic() > deadline:
                 what = "ended" if ended else f"was not ready after {seconds:.0f} s"
                 tail = "\n".join(self.output().splitlines()[-8:])
-                raise ConfigError(f"{self.name} {what}; the end of {self.log}:\n{tail}")
+                raise ConfigError(f"{self.name} {what}", f"read {self.log}, which ends with:\n{tail}")
             time.sleep(0.05)
 
     def send_signal(self, number: int) -> None:
