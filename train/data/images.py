@@ -213,13 +213,13 @@ def decoder_version() -> str:
     from worker import pixels
     from worker.inference import prepare
 
-    parts = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in (pixels, prepare)]
+    sources = [*sorted(Path(str(pixels.__file__)).parent.rglob("*.py")), Path(str(prepare.__file__))]
+    parts = [source.read_text(encoding="utf-8") for source in sources]
     for package in (
         "pydicom",
         "imagecodecs",
         "opencv-python-headless",
         "python-gdcm",
-        "pyjpegls",
         "pylibjpeg-openjpeg",
     ):
         try:
