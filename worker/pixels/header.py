@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from worker.errors import BadInput, CorruptPixels, ImageTooLarge, NoPixels, NotDicom
+from worker.pixels.codestream import SEND_AGAIN
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -22,14 +23,19 @@ XRAY_SOP_CLASSES = {
 """Image storage classes of projection X-rays and the modality they imply (PS3.4 B.5)."""
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
+
 MAX_PIXELS = 100_000_000
-"""Rows x Columns x Samples above which nothing is decoded; the largest detectors have 20 million."""
+"""Rows x Columns x Samples Per Pixel above which nothing is decoded; the largest detectors have 20 million."""
 
 MAX_INFLATED_BYTES = 1_000_000_000
-"""What a deflated file may grow to; deflate can hide a thousandfold."""
+"""Bytes that a deflated data set may have once inflated; deflate compresses up to a thousandfold."""
 
 
 def parse(data: bytes) -> FileDataset:
+    """The data set of a DICOM file, with or without the preamble of PS3.10.
+
+    Raises NotDicom, or ImageTooLarge where a deflated data set grows beyond MAX_INFLATED_BYTES.
+    """
     import pydicom
 
     _quiet_pydicom()
@@ -38,21 +44,24 @@ def parse(data: bytes) -> FileDataset:
         if has_preamble:
             _check_deflated(data)
         dataset = pydicom.dcmread(io.BytesIO(data), force=not has_preamble)
-    except BadInput:
+    except (BadInput, MemoryError):
         raise
     except Exception as error:  # pydicom raises many kinds on broken headers
-        raise NotDicom(f"the DICOM header cannot be read ({type(error).__name__}); export the file again.") from error
+        raise NotDicom(f"the DICOM header cannot be read ({type(error).__name__})", "export the file again") from error
     if not has_preamble and "SOPClassUID" not in dataset:
-        raise NotDicom("no DICOM file: neither the preamble's 'DICM' nor (0008,0016) SOP Class UID was found.")
+        raise NotDicom(
+            "no DICOM file: neither the preamble's 'DICM' nor (0008,0016) SOP Class UID was found",
+            "choose a DICOM, PNG or JPEG file",
+        )
     if not len(dataset):
-        # pydicom gives up what it has read where an encapsulated pixel data element has no end.
-        raise NotDicom("the file ends before its data set does: it was cut off on its way; send it again.")
+        # pydicom drops what it has read where an encapsulated pixel data element has no end.
+        raise NotDicom("the file was cut off: it ends before its data set does", "send it again")
     return dataset
 
 
 @cache
 def _quiet_pydicom() -> None:
-    """Keep pydicom's own words out of the logs: they quote values of the header, patients' among them."""
+    """Silence pydicom: its messages quote header values, a patient's name among them."""
     import pydicom
 
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -74,7 +83,10 @@ def _check_deflated(data: bytes) -> None:
         size += len(inflater.decompress(rest, 1 << 20))
         rest = inflater.unconsumed_tail
         if size > MAX_INFLATED_BYTES:
-            raise ImageTooLarge(f"the deflated data set grows beyond {MAX_INFLATED_BYTES} bytes; it was not read on.")
+            raise ImageTooLarge(
+                f"the deflated data set grows beyond {MAX_INFLATED_BYTES} bytes",
+                "send the image uncompressed, or as a single frame",
+            )
 
 
 def text(dataset: FileDataset, keyword: str) -> str:
@@ -87,20 +99,22 @@ def text(dataset: FileDataset, keyword: str) -> str:
 
 
 def modality_of(dataset: FileDataset) -> str:
+    """(0008,0060) Modality; where it is missing, what the SOP class implies, or ""."""
     return text(dataset, "Modality") or XRAY_SOP_CLASSES.get(text(dataset, "SOPClassUID"), "")
 
 
 def check_size(dataset: FileDataset) -> None:
+    """Whether there are pixels, and not too many. Raises NoPixels, CorruptPixels or ImageTooLarge."""
     if not (dataset.get("PixelData") or b""):
-        raise NoPixels("(7FE0,0010) Pixel Data is missing or empty; send the image again from its source.")
+        raise NoPixels("(7FE0,0010) Pixel Data is missing or empty", SEND_AGAIN)
     sizes = {}
     for keyword, tag in (("Rows", "(0028,0010) Rows"), ("Columns", "(0028,0011) Columns")):
         sizes[keyword] = int(dataset.get(keyword) or 0)
         if sizes[keyword] < 1:
-            raise CorruptPixels(f"{tag} is {text(dataset, keyword)[:16] or 'missing'}; it must be 1 or more.")
+            raise CorruptPixels(f"{tag} is {text(dataset, keyword)[:16] or 'missing'}, not 1 or more", SEND_AGAIN)
     total = sizes["Rows"] * sizes["Columns"] * int(dataset.get("SamplesPerPixel") or 1)
     if total > MAX_PIXELS:
         raise ImageTooLarge(
-            f"(0028,0010) Rows x (0028,0011) Columns is {sizes['Rows']} x {sizes['Columns']}; "
-            f"at most {MAX_PIXELS} values are decoded."
+            f"(0028,0010) Rows x (0028,0011) Columns is {sizes['Rows']} x {sizes['Columns']}",
+            f"scale the image down: at most {MAX_PIXELS} values are decoded",
         )

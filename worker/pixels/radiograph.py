@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from worker.contract import XRAY_MODALITIES
-from worker.errors import BadInput, NotAnXRay, NotDicom
+from worker.errors import BadInput, CorruptPixels, NotAnXRay, NotDicom
+from worker.pixels.decode import is_rust_panic
 from worker.pixels.header import XRAY_SOP_CLASSES, check_size, modality_of, parse, text
 from worker.pixels.picture import decode_picture
 from worker.pixels.render import render
@@ -33,23 +34,34 @@ class Radiograph:
 
 @contextmanager
 def _only_bad_input() -> Iterator[None]:
-    """Whatever else a decoder raises is the file's fault too; its words may quote the header and are left out."""
+    """Turn whatever else a library raises into BadInput; its message may quote header values and is dropped.
+
+    MemoryError passes: the machine is short of memory, and no file is at fault.
+    KeyboardInterrupt and SystemExit pass, being no fault at all.
+    """
     try:
         yield
-    except BadInput:
+    except (BadInput, MemoryError):
         raise
     except Exception as error:
-        raise BadInput(
-            f"{type(error).__name__} while decoding; please report it with the file's transfer syntax."
-        ) from error
+        raise BadInput(f"{type(error).__name__} while decoding", "report it with the file's transfer syntax") from error
+    except BaseException as error:
+        if not is_rust_panic(error):
+            raise
+        raise CorruptPixels(f"{type(error).__name__} while decoding", "send the image again from its source") from error
 
 
 def read_file(path: Path, modalities: Collection[str] = XRAY_MODALITIES) -> Radiograph:
-    """Read a DICOM, PNG or JPEG file. Raises BadInput, see `decode_dicom`."""
+    """Read a DICOM, PNG or JPEG file.
+
+    modalities: as for `decode_dicom`; pictures have none.
+
+    Raises the errors of `decode_dicom`, and NotDicom where the file cannot be opened.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise NotDicom(f"{path}: cannot be read ({error.strerror}); check the path and its permissions.") from error
+        raise NotDicom(f"{path}: cannot be read ({error.strerror})", "check the path and its permissions") from error
     if data.startswith((b"\x89PNG", b"\xff\xd8\xff")):
         with _only_bad_input():
             return Radiograph(decode_picture(data))
@@ -63,8 +75,8 @@ def decode_dicom(data: bytes, modalities: Collection[str] = XRAY_MODALITIES) -> 
     modalities: values of (0008,0060) Modality that count as X-ray.
 
     Raises NotDicom, NotAnXRay, NoPixels, ImageTooLarge,
-    UnsupportedTransferSyntax, CorruptPixels, or BadInput itself where a
-    decoder surprises; nothing else.
+    UnsupportedTransferSyntax, CorruptPixels, or BadInput itself for an error
+    that no one foresaw; besides these only MemoryError.
     """
     with _only_bad_input():
         return _decode_dicom(data, modalities)
@@ -76,10 +88,13 @@ def _decode_dicom(data: bytes, modalities: Collection[str]) -> Radiograph:
     if modality not in modalities:
         given = repr(modality[:16]) if modality else "missing"
         raise NotAnXRay(
-            f"(0008,0060) Modality is {given}, not one of {', '.join(modalities)}; "
-            "widen the list of modalities if it should be judged."
+            f"(0008,0060) Modality is {given}, not one of {', '.join(modalities)}",
+            "widen the list of modalities if it should be judged",
         )
     if "Rows" not in dataset and str(dataset.get("SOPClassUID", "")) not in XRAY_SOP_CLASSES:
-        raise NotAnXRay("(0028,0010) Rows is missing: the object is no image (a report or a presentation state).")
+        raise NotAnXRay(
+            "(0028,0010) Rows is missing: the object is no image, but a report or a presentation state",
+            "send its images",
+        )
     check_size(dataset)
     return Radiograph(render(dataset), modality, text(dataset, "BodyPartExamined").upper())
