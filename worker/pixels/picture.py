@@ -6,13 +6,15 @@ import numpy as np
 
 from worker.errors import CorruptPixels, ImageTooLarge
 from worker.pixels import header
+from worker.pixels.blank import refuse_blank
 from worker.pixels.codestream import picture_size
 
 
 def decode_picture(data: bytes) -> np.ndarray:
     """A PNG or JPEG file as (rows, columns), uint8 or uint16.
 
-    Raises CorruptPixels, or ImageTooLarge before anything is decoded.
+    Raises CorruptPixels, ImageTooLarge before anything is decoded, or
+    BlankPixels where every pixel has the same gray value.
     """
     import cv2
 
@@ -28,6 +30,7 @@ def decode_picture(data: bytes) -> np.ndarray:
         raise _undecodable() from error
     if pixels is None:
         raise _undecodable()
+    refuse_blank(pixels)
     return pixels
 
 

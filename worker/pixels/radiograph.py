@@ -74,7 +74,7 @@ def decode_dicom(data: bytes, modalities: Collection[str] = XRAY_MODALITIES) -> 
     data: the whole file, with or without the preamble of PS3.10.
     modalities: values of (0008,0060) Modality that count as X-ray.
 
-    Raises NotDicom, NotAnXRay, NoPixels, ImageTooLarge,
+    Raises NotDicom, NotAnXRay, NoPixels, BlankPixels, ImageTooLarge,
     UnsupportedTransferSyntax, CorruptPixels, or BadInput itself for an error
     that no one foresaw; besides these only MemoryError.
     """

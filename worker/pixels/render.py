@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from worker.pixels.blank import refuse_blank
 from worker.pixels.decode import decode
 from worker.pixels.header import text
 
@@ -30,27 +31,48 @@ X-ray makes it white); a limb on a wide background saturates up to three quarter
 
 
 def render(dataset: FileDataset) -> np.ndarray:
-    """Pixels as a screen would show them, bone bright."""
+    """Pixels as a screen would show them, bone bright.
+
+    (rows, columns), uint8, uint16, int16 or float32, longer side at most WORKING_SIDE.
+
+    Raises the errors of `decode`, and BlankPixels where every pixel that was
+    measured has the same value: before the image is shrunk, and again at the
+    end, since some differing pixels of millions can be lost in the average.
+    """
     stored = decode(dataset)
     photometric = text(dataset, "PhotometricInterpretation")
     if stored.ndim == 3:
         import cv2
 
-        return _shrink(cv2.cvtColor(np.ascontiguousarray(stored[..., :3]), cv2.COLOR_RGB2GRAY))
+        gray = cv2.cvtColor(np.ascontiguousarray(stored[..., :3]), cv2.COLOR_RGB2GRAY)
+        refuse_blank(gray)
+        return _shown(_shrink(gray))
     padding = _padding(stored, dataset)
-    if padding is not None:
-        stored = np.where(padding, stored[~padding].min(), stored)
+    if padding is None:
+        refuse_blank(stored)
+    else:
+        measured = stored[~padding]
+        refuse_blank(measured, "every pixel outside (0028,0120) Pixel Padding Value has the same value")
+        stored = np.where(padding, measured.min(), stored)
     small = _shrink(stored)
     shown = _window(_modality_lut(small, dataset), dataset)
     if photometric == "MONOCHROME1":
         shown = shown.max() + shown.min() - shown
     if padding is not None:
         shown = np.where(_shrink(padding.astype(np.uint8)) > 0, shown.min(), shown)
-    return shown if shown.dtype in (np.uint8, np.uint16, np.int16) else shown.astype(np.float32)
+    return _shown(shown if shown.dtype in (np.uint8, np.uint16, np.int16) else shown.astype(np.float32))
+
+
+def _shown(pixels: np.ndarray) -> np.ndarray:
+    refuse_blank(pixels, f"every pixel has the same value once the image is shrunk to {WORKING_SIDE} pixels")
+    return pixels
 
 
 def _padding(stored: np.ndarray, dataset: FileDataset) -> np.ndarray | None:
-    """True where (0028,0120) Pixel Padding Value says that no pixel was measured."""
+    """True where (0028,0120) Pixel Padding Value says that no pixel was measured; None where nowhere.
+
+    A range that covers every pixel is not believed: the pixels are judged.
+    """
     value = dataset.get("PixelPaddingValue")
     if not isinstance(value, int):
         return None
@@ -75,13 +97,18 @@ def _shrink(values: np.ndarray) -> np.ndarray:
 
 
 def _modality_lut(values: np.ndarray, dataset: FileDataset) -> np.ndarray:
-    """Modality LUT (PS3.3 C.11.1); a broken table is passed over, since the stretch that follows needs none."""
+    """Modality LUT (PS3.3 C.11.1), unless it is broken or makes all values equal.
+
+    The stretch to gray values that follows needs no physical unit.
+    """
     from pydicom.pixels import apply_modality_lut
 
     try:
-        return apply_modality_lut(values, dataset)
+        rescaled = apply_modality_lut(values, dataset)
     except Exception:
         return values
+    low, high = rescaled.min(), rescaled.max()
+    return rescaled if low < high and np.isfinite([low, high]).all() else values
 
 
 def _window(values: np.ndarray, dataset: FileDataset) -> np.ndarray:
@@ -92,5 +119,8 @@ def _window(values: np.ndarray, dataset: FileDataset) -> np.ndarray:
         shown = apply_voi_lut(values, dataset, index=0)
     except Exception:
         return values
-    saturated = np.mean((shown <= shown.min()) | (shown >= shown.max()))
+    low, high = shown.min(), shown.max()
+    if not np.isfinite([low, high]).all():
+        return values
+    saturated = np.mean((shown <= low) | (shown >= high))
     return values if saturated > MOST_SATURATED else shown
