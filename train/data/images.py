@@ -105,13 +105,10 @@ def load_images(paths: Sequence[str], size: int = LONGEST_SIDE) -> list[np.ndarr
 
 
 def read(path: str) -> np.ndarray:
-    """The picture in a file as the worker's decoder gives it. Raises BadInput, also where it shows nothing."""
+    """The picture in a file as the worker's decoder gives it, see `worker.pixels.read_file`. Raises BadInput."""
     from worker.pixels import read_file
 
-    pixels = read_file(Path(path)).pixels
-    if pixels.min() == pixels.max():
-        raise BadInput("every pixel has the same value; take the file out of the manifest.")
-    return pixels
+    return read_file(Path(path)).pixels
 
 
 def hold(pixels: np.ndarray, size: int) -> np.ndarray:
@@ -213,13 +210,13 @@ def decoder_version() -> str:
     from worker import pixels
     from worker.inference import prepare
 
-    parts = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in (pixels, prepare)]
+    sources = [*sorted(Path(str(pixels.__file__)).parent.rglob("*.py")), Path(str(prepare.__file__))]
+    parts = [source.read_text(encoding="utf-8") for source in sources]
     for package in (
         "pydicom",
         "imagecodecs",
         "opencv-python-headless",
         "python-gdcm",
-        "pyjpegls",
         "pylibjpeg-openjpeg",
     ):
         try:
