@@ -110,17 +110,15 @@ def show(instance: str) -> None:
 def remove(dry_run: bool) -> None:
     """Take exactly our labels and metadata out of Orthanc again.
 
-    Only labels that a verdict says we wrote are removed; other people's stay.
+    Only labels are removed that a verdict, or our note on a series or study,
+    says we wrote; other people's stay.
     """
     from worker.settings import get_settings
     from worker.verdict.record import Recorder
 
     archive = _archive()
     recorder = Recorder(archive, _ledger(archive), get_settings().label_prefix)
-    judged = [one.id for one in archive.with_verdict()]
-    studies: set[str] = set()
-    for start in range(0, len(judged), 200):
-        studies.update(one.study for one in archive.describe(judged[start : start + 200]).values())
+    studies = archive.recorded_studies()
     count = 0
     with progress(studies, len(studies), "removing") as each:
         for study in each():
