@@ -104,13 +104,13 @@ def test_a_page_in_place_of_an_answer_is_an_archive_that_cannot_be_had(
     [b"", b"null", b"[[]]", b'{"error": "none"}', b'[{"ID": 5}]', b'[{"ID": "a"', b"[" * 100_000, b'"\xff"'],
     ids=["empty", "null", "lists", "object", "number", "cut off", "deep", "no UTF-8"],
 )
-@pytest.mark.parametrize("name", [name for name in QUESTIONS if name not in ("fetch", "reclassify")])
-def test_json_of_a_wrong_shape_is_an_archive_that_cannot_be_had(
-    archive: Archive, between: Proxy, name: str, body: bytes
-) -> None:
+def test_json_of_a_wrong_shape_is_an_archive_that_cannot_be_had(archive: Archive, between: Proxy, body: bytes) -> None:
     between.answer = lambda method, path: Answer(200, body, "application/json")
-    with pytest.raises(ArchiveUnavailable):
-        QUESTIONS[name](archive, NO_SUCH_INSTANCE)
+    for name, ask in QUESTIONS.items():
+        # Any object of texts is an answer to reclassify.
+        if name != "reclassify" or b"error" not in body:
+            with pytest.raises(ArchiveUnavailable):
+                print(name, ask(archive, NO_SUCH_INSTANCE))
 
 
 @pytest.mark.parametrize(
