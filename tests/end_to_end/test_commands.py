@@ -152,7 +152,7 @@ def test_doctor_names_metadata_that_is_not_registered_and_eviction(own_site: obj
     site.redis("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     done = run(site, "doctor")
     assert done.returncode == 1
-    assert '"UserMetadata": {"BodyPart": 5510, "BodyPartVerdict": 5511}' in done.stdout
+    assert '"UserMetadata": {"BodyPart": 5510, "BodyPartVerdict": 5511, "BodyPartUnion": 5514}' in done.stdout
     assert "set maxmemory-policy to noeviction" in done.stdout
 
 

@@ -57,13 +57,10 @@ def from_orthanc(
     ]
     if not wanted:
         raise click.UsageError("name at least one --label or --metadata.")
-    archive = Archive(settings.model_copy(update={"orthanc_url": url}) if url else settings)
-    try:
+    with Archive(settings.at(url) if url else settings) as archive:
         done = export_from(
             archive, wanted, out, lambda line: click.echo(line, err=True), level, dataset, accept_predictions
         )
-    finally:
-        archive.close()
     click.echo(
         f"{done.images} images listed in {done.manifest}; left out: {done.ambiguous} with two classes, "
         f"{done.not_xrays} that are no X-rays, {done.broken} that cannot be read"

@@ -96,7 +96,7 @@ def _orthanc(settings: Settings) -> Iterator[Check]:
 
 
 def _database(system: dict[str, Any]) -> Iterator[Check]:
-    from worker.contract import BODY_PART_KEY, BODY_PART_NAME, VERDICT_KEY, VERDICT_NAME
+    from worker.contract import USER_METADATA
 
     if system.get("HasLabels"):
         yield Check("labels", "ok", "the database keeps labels")
@@ -114,8 +114,7 @@ def _database(system: dict[str, Any]) -> Iterator[Check]:
             "Orthanc >= 1.12.5 with SQLite, or with PostgreSQL plugin >= 7.0",
         )
     registered = system.get("UserMetadata", {})
-    wanted = {BODY_PART_NAME: BODY_PART_KEY, VERDICT_NAME: VERDICT_KEY}
-    missing = {name: key for name, key in wanted.items() if registered.get(name) != key}
+    missing = {name: key for name, key in USER_METADATA.items() if registered.get(name) != key}
     if missing:
         lines = ", ".join(f'"{name}": {key}' for name, key in missing.items())
         yield Check(

@@ -7,26 +7,21 @@ import click
 from worker.cli.connect import make_ledger, open_archive
 from worker.console import progress
 
-PAGE = 200
-"""Instances whose study is asked for at once."""
-
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 def remove(dry_run: bool) -> None:
     """Take exactly our labels and metadata out of Orthanc again.
 
-    Only labels that a verdict says we wrote are removed; other people's stay.
+    Only labels are removed that a verdict, or our note on a series or study,
+    says we wrote; other people's stay.
     """
     from worker.settings import get_settings
     from worker.verdict.record import Recorder
 
     with open_archive() as archive:
         recorder = Recorder(archive, make_ledger(archive), get_settings().label_prefix)
-        judged = [instance.id for instance in archive.with_verdict()]
-        studies: set[str] = set()
-        for start in range(0, len(judged), PAGE):
-            studies.update(instance.study for instance in archive.describe(judged[start : start + PAGE]).values())
+        studies = archive.recorded_studies()
         count = 0
         with progress(studies, len(studies), "removing") as each:
             for study in each():

@@ -14,7 +14,6 @@ from worker.cli.output import print_rows
 from worker.cli.waiting import wait_for_verdicts
 from worker.console import progress
 from worker.contract import ROUTES
-from worker.contract import ROUTES
 from worker.errors import BadInput, ConfigError
 from worker.local.stack import Stack
 from worker.orthanc_client import Archive, Stored

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worker.contract import BODY_PART_KEY, BODY_PART_NAME, VERDICT_KEY, VERDICT_NAME
+from worker.contract import USER_METADATA
 from worker.local.plugin_folder import SCRIPT, link
 from worker.local.processes import Child, free_port
 from worker.local.programs import OrthancProgram, Program, find_orthanc, find_program
@@ -196,7 +196,7 @@ class Stack:
             "IndexDirectory": str(storage),
             "RemoteAccessAllowed": False,
             "AuthenticationEnabled": False,
-            "UserMetadata": {BODY_PART_NAME: BODY_PART_KEY, VERDICT_NAME: VERDICT_KEY},
+            "UserMetadata": dict(USER_METADATA),
             "Plugins": [],
         }
         if self.layout.with_plugin:

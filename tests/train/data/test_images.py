@@ -90,7 +90,11 @@ def test_small_8_bit_pictures_are_held_as_they_are() -> None:
 def test_broken_files_are_told_and_counted_and_the_rest_is_usable(folder: Path) -> None:
     cache, usable, said = fill(folder, 128)
     assert [Path(one).name for one in usable] == [*NAMES, "small.png"]
-    for name, reason in (("broken.dcm", ""), ("slice.dcm", "NotAnXRay"), ("even.png", "BlankPixels: every pixel has the same value")):
+    for name, reason in (
+        ("broken.dcm", ""),
+        ("slice.dcm", "NotAnXRay"),
+        ("even.png", "BlankPixels: every pixel has the same value"),
+    ):
         assert any(line.startswith(f"left out {folder / name}: ") and reason in line for line in said)
     assert said[-1] == "3 of 6 files cannot be used"
     assert [max(image.shape) for image in cache.images(usable)] == [128, 128, 90]
