@@ -54,7 +54,9 @@ UNACKED_KEY = "unacked"
 """Where Celery's Redis transport keeps the messages that a worker holds."""
 
 PARKED_KEY = "dicom-router:parked"
-"""Messages that wait for a worker of a newer version or of another archive: see worker.queue.parked."""
+"""Messages that wait for a worker of a newer version or of another archive: a sorted set of tickets, each
+JSON [version, archive, ...]; "" for an archive that is not known. See worker.queue.parked.
+"""
 
 
 def redis_key(archive: str, *parts: str) -> str:
@@ -62,12 +64,15 @@ def redis_key(archive: str, *parts: str) -> str:
     return ":".join(("dicom-router", archive, *parts))
 
 
-def queue_lengths(redis: Any) -> dict[str, int]:
-    """Messages waiting in each queue, those that workers hold (`unacked`) and those that wait for
-    another worker (`parked`); `redis` is a client.
+def queue_lengths(redis: Any, archive: str = "") -> dict[str, int]:
+    """Messages waiting in each queue, in workers' hands (`unacked`), and waiting for other workers (`parked`).
+
+    redis: a client. archive: leave out what is parked for other archives than this one.
     """
-    pipe = redis.pipeline().llen(CLASSIFY_QUEUE).llen(BACKFILL_QUEUE).hlen(UNACKED_KEY).zcard(PARKED_KEY)
-    return dict(zip((CLASSIFY_QUEUE, BACKFILL_QUEUE, "unacked", "parked"), pipe.execute()))
+    pipe = redis.pipeline().llen(CLASSIFY_QUEUE).llen(BACKFILL_QUEUE).hlen(UNACKED_KEY).zrange(PARKED_KEY, 0, -1)
+    classify, backfill, unacked, tickets = pipe.execute()
+    parked = [ticket for ticket in tickets if not archive or json.loads(ticket)[1] in ("", archive)]
+    return {CLASSIFY_QUEUE: classify, BACKFILL_QUEUE: backfill, "unacked": unacked, "parked": len(parked)}
 
 
 # --- broker ----------------------------------------------------------------

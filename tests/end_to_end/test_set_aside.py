@@ -11,12 +11,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import redis
 from celery import Celery
 
 from tests.end_to_end.conftest import Running
 from tests.end_to_end.test_commands import run
 from tests.helpers import eventually, fresh
-from worker.contract import CLASSIFY_QUEUE, CLASSIFY_TASK, MESSAGE_VERSION, make_message
+from worker.contract import CLASSIFY_QUEUE, CLASSIFY_TASK, MESSAGE_VERSION, make_message, queue_lengths
 
 LEG = "RG3_J2KI.dcm"
 PATIENT = "DOE^JOHN"
@@ -142,6 +143,9 @@ def test_a_message_that_came_to_the_workers_of_another_orthanc_finds_its_own(own
     [leg] = other.upload(fresh(LEG))
     send(site, make_message(other.archive.identifier(), [leg]))
     eventually(lambda: site.ledger.queue_lengths() == {"classify": 0, "backfill": 0, "unacked": 0, "parked": 1})
+    with redis.Redis.from_url(site.stack.redis_url) as client:
+        counts = [queue_lengths(client, archive.identifier())["parked"] for archive in (site.archive, other.archive)]
+    assert counts == [0, 1]  # it is no reason for the first one's plugin to wait
     other.stack.wait_for_worker(other.stack.launch_worker())
     assert other.verdicts([leg], 180)[leg]["outcome"] == "judged"
     eventually(lambda: sum(site.ledger.queue_lengths().values()) == 0)

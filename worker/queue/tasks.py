@@ -123,7 +123,7 @@ def classify(self: Task, *args: Any, **kwargs: Any) -> None:
         except ForeignMessage as error:
             _set_aside().park(error, call, history)
     except RouterError as error:
-        log.error("putting a chunk back: %s", error)
+        log.warning("putting a chunk back: %s", error)
         if isinstance(error, ArchiveUnavailable):
             _service.cache_clear()  # another Orthanc may answer next time
         _put_back(error)
