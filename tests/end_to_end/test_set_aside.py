@@ -73,10 +73,11 @@ def test_an_image_behind_messages_that_nobody_can_judge_is_judged(own_site: Site
     send(site)
     send(site, patient=PATIENT)
     send(site, PATIENT, task="worker.tasks.unknown")
+    # Who publishes nonsense may give all of it one id.
     ours = {"task": CLASSIFY_TASK, "id": "raw", "lang": "py"}
-    send_raw(site, f"no JSON, {PATIENT}", {**ours, "id": "1"})
-    send_raw(site, json.dumps({"name": PATIENT}), {**ours, "id": "2"})
-    send_raw(site, "7", {**ours, "id": "3"}, content_type="application/x-python-serialize")
+    send_raw(site, f"no JSON, {PATIENT}", ours)
+    send_raw(site, json.dumps({"name": PATIENT}), ours)
+    send_raw(site, "7", ours, content_type="application/x-python-serialize")
     send_raw(site, json.dumps({"name": PATIENT}), {})
     unreadable, expected = 5, len(malformed) + 7
     send(site, {**make_message(mine, [SOME_ID]), "v": 99})
@@ -170,3 +171,15 @@ def test_a_process_that_dies_while_it_sets_a_message_aside_loses_nothing(
     stored = lengths()[2]
     # Delivered twice, it may be parked under two tickets; a dead letter has one name.
     assert stored == 1 or (kind, moment, stored) == ("newer", "after", 2)
+
+
+def test_an_image_that_provokes_a_fault_of_the_worker_fails_alone(own_site: Site) -> None:
+    site = own_site(workers=0, app="tests.end_to_end.poisoned", environment={"POISON_RAISES": "1"})
+    poison = "POISONED^IMAGE"
+    ids = site.upload(fresh(LEG), fresh(LEG, PatientName=poison), fresh(LEG))
+    eventually(lambda: site.ledger.queue_lengths()["classify"])
+    site.stack.wait_for_worker(site.stack.launch_worker())
+    verdicts = site.verdicts(ids, 180)
+    assert [verdicts[instance]["outcome"] for instance in ids] == ["judged", "failed", "judged"]
+    assert verdicts[ids[1]]["error"]["kind"] == "CrashedProcess"
+    assert number_of_dead_letters(site) == 0
