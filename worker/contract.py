@@ -47,21 +47,10 @@ def make_message(archive: str, ids: Sequence[str], *, force: bool = False) -> di
     """The body of one message: `archive` is the archive's name, `ids` its instance ids.
 
     force: judge again what the current model has judged already.
+
+    Workers read it with worker.queue.messages.read_message.
     """
     return {"v": MESSAGE_VERSION, "archive": archive, "force": force, "ids": list(ids)}
-
-
-def read_message(message: Mapping[str, Any]) -> tuple[str, list[str], bool]:
-    """(archive, ids, force) of a message of this or an earlier version.
-
-    Raises ValueError where the version is newer than this code.
-    """
-    version = message.get("v")
-    if not isinstance(version, int) or not 1 <= version <= MESSAGE_VERSION:
-        raise ValueError(
-            f"message version is {version!r}, this worker understands 1 to {MESSAGE_VERSION}; upgrade the workers first"
-        )
-    return str(message["archive"]), [str(one) for one in message["ids"]], bool(message.get("force", False))
 
 
 # --- Redis keys ------------------------------------------------------------
@@ -88,16 +77,26 @@ def read_message(message: Mapping[str, Any]) -> tuple[str, list[str], bool]:
 UNACKED_KEY = "unacked"
 """Where Celery's Redis transport keeps the messages that a worker holds."""
 
+PARKED_KEY = "dicom-router:parked"
+"""Messages that wait for a worker of a newer version or of another archive: a sorted set of tickets, each
+JSON [version, archive, ...]; "" for an archive that is not known. See worker.queue.parked.
+"""
+
 
 def redis_key(archive: str, *parts: str) -> str:
     """A key of ours for the archive of this name; the table above lists all of them."""
     return ":".join(("dicom-router", archive, *parts))
 
 
-def queue_lengths(redis: Any) -> dict[str, int]:
-    """Messages waiting in each queue, and those that workers hold (`unacked`); `redis` is a client."""
-    pipe = redis.pipeline().llen(CLASSIFY_QUEUE).llen(BACKFILL_QUEUE).hlen(UNACKED_KEY)
-    return dict(zip((CLASSIFY_QUEUE, BACKFILL_QUEUE, "unacked"), pipe.execute()))
+def queue_lengths(redis: Any, archive: str = "") -> dict[str, int]:
+    """Messages waiting in each queue, in workers' hands (`unacked`), and waiting for other workers (`parked`).
+
+    redis: a client. archive: leave out what is parked for other archives than this one.
+    """
+    pipe = redis.pipeline().llen(CLASSIFY_QUEUE).llen(BACKFILL_QUEUE).hlen(UNACKED_KEY).zrange(PARKED_KEY, 0, -1)
+    classify, backfill, unacked, tickets = pipe.execute()
+    parked = [ticket for ticket in tickets if not archive or json.loads(ticket)[1] in ("", archive)]
+    return {CLASSIFY_QUEUE: classify, BACKFILL_QUEUE: backfill, "unacked": unacked, "parked": len(parked)}
 
 
 # --- broker ----------------------------------------------------------------

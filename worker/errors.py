@@ -14,6 +14,8 @@
     │   └── NotAnXRay                not ours to judge: left alone, not a failure
     ├── ArchiveUnavailable           Orthanc does not answer: waited for, no image is blamed
     ├── BrokerUnavailable            Redis does not answer: the same
+    ├── BadMessage                   nobody can read this message: a dead letter at once
+    ├── ForeignMessage               for workers of a newer version or of another archive: waits for them
     ├── ModelError
     │   ├── BadModelFile
     │   └── AcceleratorMissing
@@ -88,6 +90,22 @@ class ArchiveUnavailable(RouterError):
 
 class BrokerUnavailable(RouterError):
     """Redis does not answer, or refuses the worker's requests."""
+
+
+class BadMessage(RouterError):
+    """A message in the queue is not what the plugin sends. Its content is never quoted: it may be anything."""
+
+
+class ForeignMessage(RouterError):
+    """A message is sound, and this worker cannot judge it.
+
+    version: of messages that a worker must understand to judge it; 0 where any will do.
+    archive: that the worker must serve; "" where only a newer worker can tell.
+    """
+
+    def __init__(self, what: str, remedy: str = "", *, version: int = 0, archive: str = "") -> None:
+        super().__init__(what, remedy)
+        self.version, self.archive = version, archive
 
 
 class ModelError(RouterError):

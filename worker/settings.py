@@ -119,6 +119,12 @@ class Settings(BaseSettings):
         description="Seconds that messages may wait while this worker has nothing in work; then its connection is "
         "taken for dead, and it ends, for its supervisor to start it anew. 0: it never does.",
     )
+    foreign_message_hours: float = Field(
+        12.0,
+        gt=0,
+        description="Hours that a message of a newer version, or of another archive, waits for a worker that can judge "
+        "it; then it is a dead letter (`dicom-router dead-letters`). Longer than an upgrade of all workers takes.",
+    )
     alive_file: Path | None = Field(
         None, description="File that a worker touches every few seconds, for a health check. Without it: none."
     )

@@ -18,7 +18,8 @@ from train.networks.checkpoint import Checkpoint, load
 from train.networks.eight_bits import store_small
 from worker import __version__
 from worker.errors import ModelError
-from worker.inference.classifier import Classifier, read_card
+from worker.inference.card import read_card
+from worker.inference.classifier import Classifier
 from worker.inference.prepare import PREPARATION
 
 if TYPE_CHECKING:

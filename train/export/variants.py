@@ -15,7 +15,8 @@ from train.export.quantise import BATCH, CALIBRATION_IMAGES, FLOAT_DEPTHS, corre
 from train.fit.calibrate import fit_temperature
 from train.networks.checkpoint import Checkpoint, load
 from worker.errors import ConfigError
-from worker.inference.classifier import Classifier, read_card, softmax
+from worker.inference.card import read_card
+from worker.inference.classifier import Classifier, softmax
 from worker.inference.variants import variant_path
 from worker.settings import Precision
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from worker.errors import BadInput, ConfigError
-from worker.inference.classifier import Classifier, ModelCard
+from worker.inference.card import ModelCard
+from worker.inference.classifier import Classifier
 from worker.pixels import read_file
 from worker.verdict.decide import Verdict, decide, fail
 

@@ -6,6 +6,7 @@ import click
 
 from worker import __version__
 from worker.cli.classify import classify
+from worker.cli.dead_letters import dead_letters
 from worker.cli.demo import demo
 from worker.cli.doctor import doctor
 from worker.cli.find import find
@@ -27,5 +28,5 @@ def main() -> None:
     """
 
 
-for _command in (classify, up, demo, send, find, show, remove, status, doctor):
+for _command in (classify, up, demo, send, find, show, remove, status, dead_letters, doctor):
     main.add_command(_command)

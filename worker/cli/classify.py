@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from worker.inference.classifier import Classifier
     from worker.verdict.decide import Verdict
 
-BATCH = 16
-
 
 @click.command()
 @paths_argument
@@ -54,6 +52,7 @@ def _judge(files: list[Path], classifier: Classifier, modalities: tuple[str, ...
 
     import numpy as np
 
+    from worker.inference.classifier import LARGEST_BATCH
     from worker.pixels import read_file
     from worker.settings import usable_cores
     from worker.verdict.decide import decide, fail
@@ -66,8 +65,8 @@ def _judge(files: list[Path], classifier: Classifier, modalities: tuple[str, ...
             return error
 
     with ThreadPoolExecutor(usable_cores()) as pool:
-        for start in range(0, len(files), BATCH):
-            chunk = files[start : start + BATCH]
+        for start in range(0, len(files), LARGEST_BATCH):
+            chunk = files[start : start + LARGEST_BATCH]
             ready = list(pool.map(prepare, chunk))
             inputs = [one[0] for one in ready if not isinstance(one, BadInput)]
             rows = iter(classifier.probabilities(np.stack(inputs)) if inputs else ())

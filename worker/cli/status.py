@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.cli.connect import make_ledger, open_archive
+from worker.cli.dead_letters import count_dead_letters
 from worker.cli.output import format_option, print_json, print_rows
 from worker.errors import ArchiveUnavailable, RouterError
 
@@ -49,11 +50,11 @@ def _ask(archive: Archive, settings: Settings) -> dict[str, Any]:
     try:
         ledger = make_ledger(archive)
         answer["queues"], answer["inferences"] = ledger.queue_lengths(), ledger.inferences()
-        answer["workers"] = _workers()
+        answer["workers"], answer["dead_letters"] = _workers(), count_dead_letters()
     except ArchiveUnavailable:
         raise
     except RouterError as error:
-        answer.update(queues=None, inferences=None, workers=None, redis=str(error))
+        answer.update(queues=None, inferences=None, workers=None, dead_letters=None, redis=str(error))
     return answer
 
 
@@ -65,6 +66,8 @@ def _print_parts(answer: dict[str, Any]) -> None:
         "workers": ", ".join(answer["workers"] or []) or "none answers",
         "without verdict": answer["without_verdict"],
     }
+    if answer["dead_letters"]:
+        parts["dead letters"] = f"{answer['dead_letters']}: see `dicom-router dead-letters`"
     for part, value in parts.items():
         click.echo(f"{part:<15}  {value}")
 

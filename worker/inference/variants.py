@@ -25,8 +25,8 @@ def pick(path: Path, wanted: Wanted, gpu: bool) -> Path:
         found = variant_path(path, wanted)
         if not found.is_file() and path.is_file():
             raise BadModelFile(
-                f"{found}: DICOM_ROUTER_PRECISION is '{wanted}' and there is no such file; "
-                "export it with dicom-router-train, or set it to 'auto'."
+                f"{found}: DICOM_ROUTER_PRECISION is '{wanted}' and there is no such file",
+                "export it with dicom-router-train, or set it to 'auto'",
             )
         return found
     if not gpu and not multiplies_int8():

@@ -6,7 +6,8 @@ import logging
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_init, worker_ready
+from celery.signals import after_setup_logger, celeryd_init, worker_ready
+from celery.utils.log import mlevel
 from kombu import Queue
 
 from worker.contract import (
@@ -15,6 +16,7 @@ from worker.contract import (
     broker_transport_options,
 )
 from worker.errors import ModelError
+from worker.queue.plan import plan
 from worker.settings import get_settings
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ app.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=False,
     worker_proc_alive_timeout=60.0,
     worker_send_task_events=False,
+    worker_consumer="worker.queue.consumer:Consumer",
     result_backend=None,
     task_ignore_result=True,
     task_serializer="json",
@@ -51,8 +54,8 @@ app.conf.update(
 @celeryd_init.connect
 def _plan_processes(conf: Any = None, options: Any = None, **_: Any) -> None:
     """Decide, before any fork, how many processes there are and what each may use."""
-    from worker.inference.classifier import PACKAGED_MODEL, probe_provider
-    from worker.queue.plan import plan
+    from worker.inference.classifier import PACKAGED_MODEL
+    from worker.inference.probe import probe_provider
     from worker.settings import usable_cores
 
     settings = get_settings()
@@ -67,12 +70,21 @@ def _plan_processes(conf: Any = None, options: Any = None, **_: Any) -> None:
     conf.worker_concurrency = concurrency
     plan.threads = max(1, cores // concurrency)
     plan.decode_threads = settings.decode_threads or (plan.threads if gpu else 2)
-    log.warning("%d processes on %d cores, inference by %s", concurrency, cores, provider)
+    plan.summary = f"{concurrency} processes on {cores} cores, inference by {provider}"
+
+
+@after_setup_logger.connect
+def _log_our_own(loglevel: Any = None, **_: Any) -> None:
+    """Log what we do from INFO on also where Celery is started with WARNING, which keeps its own details out."""
+    level = mlevel(loglevel) or logging.WARNING
+    logging.getLogger("worker").setLevel(level if level > logging.WARNING else min(level, logging.INFO))
 
 
 @worker_ready.connect
 def _say_ready(sender: Any, **_: Any) -> None:
+    from worker.queue.returning import Returning
     from worker.queue.watchdog import Watchdog
 
     Watchdog(sender.app, get_settings()).start()
-    log.warning("worker is ready")
+    Returning(sender.app, get_settings()).start()
+    log.info("worker is ready: %s", plan.summary)

@@ -4,45 +4,31 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from celery import Task
 from celery.exceptions import Reject
 from celery.signals import worker_process_init
 
-from worker.contract import CLASSIFY_TASK, read_message
-from worker.errors import ArchiveUnavailable, ConfigError, RouterError
+from worker.contract import BACKFILL_QUEUE, CLASSIFY_QUEUE, CLASSIFY_TASK
+from worker.errors import ArchiveUnavailable, BadMessage, ForeignMessage, RouterError
 from worker.queue.app import app
+from worker.queue.messages import Call, read_message, shown_archive
 from worker.queue.plan import plan
+from worker.queue.retry import Pauses, policy
+from worker.queue.set_aside import History, SetAside
 from worker.settings import get_settings
 from worker.verdict.judge import Judge
 
 if TYPE_CHECKING:
     from worker.inference.classifier import Classifier
+    from worker.orthanc_client import Archive
 
 log = logging.getLogger(__name__)
 
-LONGEST_PAUSE_SECONDS = 30.0
-
-
-@dataclass
-class _Pauses:
-    """Growing pauses while a service is down, back to the first as soon as it is up."""
-
-    next: float = 1.0
-
-    def wait(self) -> None:
-        time.sleep(self.next)
-        self.next = min(self.next * 2, LONGEST_PAUSE_SECONDS)
-
-    def over(self) -> None:
-        self.next = 1.0
-
-
-_pauses = _Pauses()
+_pauses = Pauses(longest=get_settings().time_limit / 4)
 
 
 @worker_process_init.connect
@@ -63,13 +49,22 @@ def _classifier() -> Classifier:
 
     classifier = Classifier.from_settings(get_settings(), plan.threads)
     card = classifier.card
-    log.warning("judging with %s %s as %s (%s)", card.name, card.version, card.precision, classifier.path.name)
+    log.info("judging with %s %s as %s (%s)", card.name, card.version, card.precision, classifier.path.name)
     return classifier
 
 
+@dataclass(frozen=True)
+class _Service:
+    """One archive as this process serves it."""
+
+    archive: Archive
+    identifier: str
+    judge: Judge
+
+
 @cache
-def _judge(worker: str) -> tuple[str, Judge]:
-    """(archive identifier, judge) of this process; made anew after Orthanc was away."""
+def _service(worker: str) -> _Service:
+    """The archive and the judge of this process; made anew after Orthanc was away."""
     from worker.ledger import Ledger
     from worker.orthanc_client import Archive
 
@@ -86,36 +81,62 @@ def _judge(worker: str) -> tuple[str, Judge]:
         modalities=settings.modalities,
         threads=plan.decode_threads,
     )
-    return identifier, judge
+    return _Service(archive, identifier, judge)
+
+
+@cache
+def _set_aside() -> SetAside:
+    return SetAside(get_settings())
+
+
+def _judge(call: Call, worker: str) -> None:
+    """Judge the instances of one message. Raises BadMessage, ForeignMessage or what Judge.judge raises."""
+    message = read_message(call.message())
+    service = _service(worker)
+    if message.archive != service.identifier and service.archive.identifier() != service.identifier:
+        _service.cache_clear()  # another Orthanc answers at this address now
+        service = _service(worker)
+    if message.archive != service.identifier:
+        raise ForeignMessage(
+            f"the message is for the archive {shown_archive(message.archive)}, this worker serves {service.identifier}",
+            "give each Orthanc a Redis database of its own",
+            archive=message.archive,
+        )
+    service.judge.judge(message.ids, message.force)
 
 
 @app.task(name=CLASSIFY_TASK, bind=True)
-def classify(self: Task, message: dict[str, Any]) -> None:
-    """Judge the instances of one message.
+def classify(self: Task, *args: Any, **kwargs: Any) -> None:
+    """Judge the instances of one message, the only argument (positional or `message=`).
 
-    Whatever is not an image's fault puts the message back after a growing
-    pause: a service that is down, a model that cannot be loaded, a message of
-    a newer version, an archive that this worker does not serve.
+    What becomes of a message that cannot be judged now stands in worker.queue.retry. A message that is
+    set aside is acknowledged by returning; any other goes back to its queue.
     """
+    request = self.request
+    came_from = (request.delivery_info or {}).get("routing_key")
+    queue = BACKFILL_QUEUE if came_from == BACKFILL_QUEUE else CLASSIFY_QUEUE  # workers serve no other
+    call, history = Call(args, kwargs, queue), History.of(request.id, request.headers)
     try:
-        archive, ids, force = read_message(message)
-        mine, judge = _judge(self.request.hostname or f"pid-{os.getpid()}")
-        if archive != mine:
-            raise ConfigError(
-                f"the message is for the archive {archive}, this worker serves {mine}; "
-                "give each Orthanc a Redis database of its own."
-            )
-        judge.judge(ids, force)
-    except (RouterError, ValueError) as error:
-        log.error("putting a chunk back: %s", error)
-        if isinstance(error, (ArchiveUnavailable, ConfigError)):
-            _judge.cache_clear()  # another Orthanc may answer next time
-        _pauses.wait()
-        raise Reject(error, requeue=True) from error
+        try:
+            _judge(call, request.hostname or f"pid-{os.getpid()}")
+        except BadMessage as error:
+            _set_aside().bury(error, call, history)
+        except ForeignMessage as error:
+            _set_aside().park(error, call, history)
+    except RouterError as error:
+        log.warning("putting a chunk back: %s", error)
+        if isinstance(error, ArchiveUnavailable):
+            _service.cache_clear()  # another Orthanc may answer next time
+        _put_back(error)
     except Exception as error:
         # A fault of ours. The images stay noted as in work, so the one that provokes it is found
         # out like one that kills its process; acknowledged or dropped, the others would be lost.
         log.exception("putting a chunk back after an unexpected error")
-        _pauses.wait()
-        raise Reject(error, requeue=True) from error
+        _put_back(error)
     _pauses.over()
+
+
+def _put_back(error: Exception) -> NoReturn:
+    """Wait as the retry table says, then give the message back to its queue."""
+    _pauses.wait(policy(error, get_settings()))
+    raise Reject(error, requeue=True) from error

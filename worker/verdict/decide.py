@@ -11,7 +11,7 @@ import numpy as np
 from worker import __version__
 from worker.contract import FAILED, MISMATCH, REVIEW
 from worker.errors import NotAnXRay, RouterError
-from worker.inference.classifier import ModelCard
+from worker.inference.card import ModelCard
 
 Outcome = Literal["judged", "review", "failed", "not_an_xray"]
 MESSAGE_LENGTH = 300

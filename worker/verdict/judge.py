@@ -1,4 +1,4 @@
-"""One chunk of instances: fetch, decode, prepare, infer in one batch, decide, record."""
+"""The instances of one message: fetch, decode, prepare, infer, decide, record, at most LARGEST_BATCH at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from worker.errors import BadInput, CrashedProcess, ModelError, RouterError
-from worker.inference.classifier import Classifier
+from worker.inference.classifier import LARGEST_BATCH, Classifier
 from worker.ledger import CRASHES_ALLOWED, Ledger
 from worker.orthanc_client import Archive, Stored
 from worker.pixels import decode_dicom
@@ -50,29 +50,34 @@ class Judge:
     def judge(self, ids: Sequence[str], force: bool = False) -> int:
         """Judge and record these instances; how many got a verdict now.
 
+        At most LARGEST_BATCH of them are in memory together, and each such batch is recorded before the
+        next one is fetched: what is done stays done if a later batch fails.
+
         force: also those that have one. Raises ArchiveUnavailable,
         BrokerUnavailable or ModelError where the image is not to blame.
         """
         stored = self._archive.describe(list(dict.fromkeys(ids)))
-        todo = [one for one in stored.values() if force or one.verdict is None]
-        crashes = self._ledger.crashes([one.id for one in todo])
-        fresh = [one for one in todo if one.id not in crashes]
-        if fresh:
-            self._judge_together(fresh)
+        todo = [instance for instance in stored.values() if force or instance.verdict is None]
+        crashes = self._ledger.crashes([instance.id for instance in todo])
+        fresh = [instance for instance in todo if instance.id not in crashes]
+        for start in range(0, len(fresh), LARGEST_BATCH):
+            self._judge_together(fresh[start : start + LARGEST_BATCH])
         # What was in work when a process died is judged alone, so that only the culprit is blamed.
-        for one in todo:
-            if crashes.get(one.id, 0) >= CRASHES_ALLOWED:
+        for instance in todo:
+            if crashes.get(instance.id, 0) >= CRASHES_ALLOWED:
                 error = CrashedProcess(
-                    f"judging this image ended its worker process {crashes[one.id]} times; look at the file by hand."
+                    f"judging this image ended its worker process {crashes[instance.id]} times",
+                    "look at the file by hand",
                 )
-                self._record([one], {one.id: fail(error, self._classifier.card)})
-                self._ledger.leave([one.id])
-            elif one.id in crashes:
-                self._judge_together([one])
+                self._record([instance], {instance.id: fail(error, self._classifier.card)})
+                self._ledger.leave([instance.id])
+            elif instance.id in crashes:
+                self._judge_together([instance])
         return len(todo)
 
     def _judge_together(self, batch: Sequence[Stored]) -> None:
-        ids = [one.id for one in batch]
+        """Judge and record at most LARGEST_BATCH instances; only these are in work meanwhile."""
+        ids = [instance.id for instance in batch]
         self._ledger.enter(ids)
         try:
             self._record(batch, self._verdicts(ids))
@@ -85,16 +90,16 @@ class Judge:
         """A verdict for each instance that still exists."""
         card = self._classifier.card
         found = dict(zip(ids, self._pool.map(self._prepare, ids)))
-        verdicts = {one: fail(error, card) for one, error in found.items() if isinstance(error, BadInput)}
-        ready = {one: image for one, image in found.items() if isinstance(image, _Prepared)}
+        verdicts = {instance: fail(error, card) for instance, error in found.items() if isinstance(error, BadInput)}
+        ready = {instance: image for instance, image in found.items() if isinstance(image, _Prepared)}
         if ready:
             start = time.perf_counter()
             rows = self._infer(np.stack([image.input for image in ready.values()]))
             each = round((time.perf_counter() - start) * 1000 / len(ready))
-            for (one, image), row in zip(ready.items(), rows):
+            for (instance, image), row in zip(ready.items(), rows):
                 verdict = decide(row, image.header, card)
                 verdict.milliseconds.update(image.milliseconds, infer=each)
-                verdicts[one] = verdict
+                verdicts[instance] = verdict
             self._ledger.count_inferences(self._worker, len(ready))
         return verdicts
 
@@ -117,12 +122,12 @@ class Judge:
         try:
             return self._classifier.probabilities(batch)
         except Exception as error:  # out of GPU memory, a lost device: no image's fault
-            raise ModelError(f"inference failed ({type(error).__name__}); look at the GPU and its driver.") from error
+            raise ModelError(f"inference failed ({type(error).__name__})", "look at the GPU and its driver") from error
 
     def _record(self, batch: Sequence[Stored], verdicts: dict[str, Verdict]) -> None:
         studies: dict[str, dict[str, Verdict]] = defaultdict(dict)
-        for one in batch:
-            if one.id in verdicts:
-                studies[one.study][one.id] = verdicts[one.id]
+        for instance in batch:
+            if instance.id in verdicts:
+                studies[instance.study][instance.id] = verdicts[instance.id]
         for study, group in studies.items():
             self._recorder.record(study, group)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,7 +12,9 @@ import pytest
 
 from tests.helpers import sample
 from worker.errors import AcceleratorMissing, BadModelFile, ModelError
-from worker.inference.classifier import PACKAGED_MODEL, PROPERTIES, Classifier, probe_provider
+from worker.inference.card import PROPERTIES
+from worker.inference.classifier import PACKAGED_MODEL, Classifier
+from worker.inference.probe import probe_provider
 from worker.pixels import read_file
 
 
@@ -72,6 +75,74 @@ def test_a_model_without_a_property_is_refused_by_its_name(tmp_path: Path, key: 
 def test_a_model_of_another_preparation_is_refused(tmp_path: Path) -> None:
     text = json.dumps({"size": 288, "channels": 1, "mean": 0, "std": 1, "preparation": "squash-9"})
     with pytest.raises(BadModelFile, match="squash-9"):
+        Classifier(changed(tmp_path, input=text), "cpu")
+
+
+def tiny(
+    tmp_path: Path,
+    *,
+    size: int = 16,
+    channels: int | str = 1,
+    batch: int | str = "n",
+    classes: int = 5,
+    bias: float = 0,
+) -> Path:
+    """A model whose card says 16 x 16 pixels and 5 classes, and whose graph takes and gives what is asked for.
+
+    Its height and width are free, as in a fully convolutional network: only running it tells that `size` is another.
+    """
+    weights = np.zeros((size * size * (channels if isinstance(channels, int) else 1), classes), np.float32)
+    nodes = [
+        onnx.helper.make_node("Flatten", ["x"], ["flat"]),
+        onnx.helper.make_node("Gemm", ["flat", "weights", "bias"], ["y"]),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "tiny",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [batch, channels, "h", "w"])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [batch, classes])],
+        [
+            onnx.numpy_helper.from_array(weights, "weights"),
+            onnx.numpy_helper.from_array(np.full(classes, bias, np.float32), "bias"),
+        ],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    properties = {one.key: one.value for one in onnx.load(PACKAGED_MODEL).metadata_props}
+    properties["input"] = json.dumps({**json.loads(properties["input"]), "size": 16})
+    onnx.helper.set_model_props(model, properties)
+    onnx.save(model, tmp_path / "tiny.onnx")
+    return tmp_path / "tiny.onnx"
+
+
+def test_a_model_whose_card_and_graph_agree_is_accepted(tmp_path: Path) -> None:
+    classifier = Classifier(tiny(tmp_path), "cpu")
+    np.testing.assert_allclose(classifier.probabilities(np.zeros((3, 1, 16, 16), np.float32)), 1 / 5)
+
+
+@pytest.mark.parametrize(
+    ("graph", "reason"),
+    [
+        pytest.param({"size": 20}, r"a batch of 1 with 1 channel of 16 x 16 pixels, .* cannot be inferred", id="size"),
+        pytest.param({"channels": 3}, r"the graph takes the shape \['n', 3, 'h', 'w'\]", id="channels"),
+        pytest.param({"batch": 1}, "a batch of 2 .* cannot be inferred", id="batches of one alone"),
+        pytest.param({"batch": 8}, "a batch of 1 .* cannot be inferred", id="batches of eight alone"),
+        pytest.param({"classes": 4}, "the card names 5 classes, .* with the shape", id="classes"),
+        pytest.param({"bias": float("nan")}, "not finite", id="not a number"),
+        pytest.param({"bias": float("inf")}, "not finite", id="infinite"),
+    ],
+)
+def test_a_model_whose_card_and_graph_disagree_is_refused(tmp_path: Path, graph: dict[str, Any], reason: str) -> None:
+    path = tiny(tmp_path, **graph)
+    with pytest.raises(BadModelFile, match=reason) as refused:
+        probe_provider(path, "cpu")
+    assert refused.value.what.startswith(str(path)) and refused.value.remedy
+
+
+@pytest.mark.parametrize("given", [{"size": 200}, {"channels": 3}])
+def test_a_card_of_another_input_than_its_graphs_is_refused(tmp_path: Path, given: dict[str, int]) -> None:
+    properties = {one.key: one.value for one in onnx.load(PACKAGED_MODEL).metadata_props}
+    text = json.dumps({**json.loads(properties["input"]), **given})
+    with pytest.raises(BadModelFile, match=r"the card says (1 channel of 200 x 200 pixels|3 channels)"):
         Classifier(changed(tmp_path, input=text), "cpu")
 
 

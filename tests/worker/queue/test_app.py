@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import onnxruntime
 import pytest
+
+from worker.inference.classifier import PACKAGED_MODEL
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -32,6 +36,18 @@ def test_a_worker_with_a_model_that_cannot_be_used_does_not_start(tmp_path: Path
     done = run("-m", "celery", "-A", "worker.app", "worker", DICOM_ROUTER_MODEL=str(model))
     assert done.returncode != 0
     assert f"this worker does not start: {model}" in done.stderr
+
+
+def test_a_worker_with_a_model_whose_card_and_graph_disagree_does_not_start(tmp_path: Path) -> None:
+    model = onnx.load(PACKAGED_MODEL)
+    properties = {one.key: one.value for one in model.metadata_props}
+    properties["input"] = json.dumps({**json.loads(properties["input"]), "size": 200})
+    onnx.helper.set_model_props(model, properties)
+    path = tmp_path / "disagrees.onnx"
+    onnx.save(model, path)
+    done = run("-m", "celery", "-A", "worker.app", "worker", DICOM_ROUTER_MODEL=str(path))
+    assert done.returncode != 0
+    assert f"this worker does not start: {path}" in done.stderr and "200 x 200" in done.stderr
 
 
 def test_inference_tells_nobody_of_itself(tmp_path: Path) -> None:

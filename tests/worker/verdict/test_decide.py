@@ -9,7 +9,8 @@ import pytest
 
 from worker.contract import dump_verdict, load_verdict
 from worker.errors import CorruptPixels, NotAnXRay
-from worker.inference.classifier import Classifier, ModelCard
+from worker.inference.card import ModelCard
+from worker.inference.classifier import Classifier
 from worker.verdict.decide import decide, fail
 
 
