@@ -218,6 +218,7 @@ def decoder_version() -> str:
         "opencv-python-headless",
         "python-gdcm",
         "pylibjpeg-openjpeg",
+        "pylibjpeg-rle",
     ):
         try:
             parts.append(f"{package} {version(package)}")
