@@ -55,4 +55,4 @@ def fit(
         )
     folder = None if weights in (None, "none") else Path(str(weights))
     options = DataOptions(tuple(read_licences(licences)) if licences else None, splits, cache, allow_leaks)
-    click.echo(run(settings, manifest, folder, out, click.echo, options, save_every))
+    click.echo(run(settings, manifest, folder, out, options, save_every))

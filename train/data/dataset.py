@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,7 +73,6 @@ class Loaded:
 def load(
     manifest: Path,
     out: Path,
-    say: Callable[[str], None],
     options: DataOptions | None = None,
     size: int = LONGEST_SIDE,
 ) -> Loaded:
@@ -85,14 +84,14 @@ def load(
     other images, and a patient or a near-duplicate in two splits.
     """
     options = options or DataOptions()
-    frame = read_manifest(manifest, licences=options.licences, say=say)
+    frame = read_manifest(manifest, licences=options.licences)
     cache = ImageCache(options.cache or out / "cache", size)
-    known = cache.fill(list(frame["path"]), say)
+    known = cache.fill(list(frame["path"]))
     usable = np.array([not one.broken for one in known], bool)
     duplicates = duplicates_among(known)
     path = options.splits or out / "splits.csv"
     split = read_or_make_splits(frame, path, options.shares, options.seed, duplicates, options.left_out)
-    check_splits(frame, split, duplicates, options.allow_leaks, say)
+    check_splits(frame, split, duplicates, options.allow_leaks)
     kept = frame.assign(split=split)[usable].reset_index(drop=True)
     return Loaded(kept, cache.images(list(kept["path"])), int((~usable).sum()))
 

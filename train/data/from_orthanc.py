@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from worker.orthanc_client import Archive, Level, Stored
+
+log = logging.getLogger(__name__)
 
 FETCHERS = 4
 """Files that are fetched at once: the archive has other work too."""
@@ -75,7 +78,6 @@ def export_from(
     archive: Archive,
     wanted: Sequence[Wanted],
     out: Path,
-    say: Callable[[str], None],
     level: Level = "instance",
     dataset: str = "",
     accept_predictions: bool = False,
@@ -115,7 +117,7 @@ def export_from(
                     (folder / names[one]).unlink()
                 else:
                     broken += 1
-                    say(f"left out instance {one}: {header}")
+                    log.warning(f"left out instance {one}: {header}")
     marks = [("model" if one in predicted else "people") for one, _ in rows]
     _write(rows, [next(iter(meanings[one])) for one, _ in rows], marks, names, pseudonyms, dataset, out)
     return Exported(out / "manifest.csv", len(rows), len(ambiguous), not_xrays, broken)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +35,6 @@ def read_manifest(
     splits: Path | None = None,
     licences: Collection[str] | None = None,
     classes: Sequence[str] = CLASSES,
-    say: Callable[[str], None] = log.warning,
 ) -> pd.DataFrame:
     """Rows of a manifest, with the columns class, dataset, patient, age, licence, split, file and path.
 
@@ -58,7 +57,7 @@ def read_manifest(
         frame[column] = [_text(one) for one in frame[column]] if column in frame.columns else ""
     frame["age"] = [years(one) for one in frame["age"]] if "age" in frame.columns else np.nan
     if licences is not None:
-        frame = with_licence(frame, licences, say)
+        frame = with_licence(frame, licences)
     if splits is not None:
         frame["split"] = read_splits(splits, frame)
     if split is not None:
@@ -138,7 +137,7 @@ def read_licences(text: str) -> list[str]:
     return licences
 
 
-def with_licence(frame: pd.DataFrame, licences: Collection[str], say: Callable[[str], None]) -> pd.DataFrame:
+def with_licence(frame: pd.DataFrame, licences: Collection[str]) -> pd.DataFrame:
     """The rows whose licence is on the list; tells how many are dropped, and their licences.
 
     licences: compared without regard to case, as a whole; `*` stands for any
@@ -151,7 +150,9 @@ def with_licence(frame: pd.DataFrame, licences: Collection[str], say: Callable[[
     dropped = given[~kept].value_counts()
     if len(dropped):
         named = "; ".join(f"{count} x {name!r}" for name, count in dropped.items())
-        say(f"{int(dropped.sum())} of {len(frame)} images are left out, their licence is not on the list: {named}")
+        log.warning(
+            f"{int(dropped.sum())} of {len(frame)} images are left out, their licence is not on the list: {named}"
+        )
     if not kept.any():
         raise ConfigError("no image has a licence on the list; the manifest's are named above.")
     return frame[kept].reset_index(drop=True)

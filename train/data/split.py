@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from worker.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}
 """As in the paper."""
@@ -208,7 +211,6 @@ def check_splits(
     split: np.ndarray,
     duplicates: Sequence[tuple[int, int]],
     allow: bool,
-    say: Callable[[str], None],
 ) -> int:
     """How many patients and near-duplicates stand in more than one split.
 
@@ -235,7 +237,7 @@ def check_splits(
             f"{text}. Change the manifest's splits, or accept it with --allow-leaks."
         )
     if number:
-        say(f"{number} times the same patient or picture stands in two splits: {text}")
+        log.warning(f"{number} times the same patient or picture stands in two splits: {text}")
     return number
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from worker.errors import ConfigError
 from worker.inference.classifier import Classifier, read_card, softmax
 from worker.inference.variants import variant_path
 from worker.settings import Precision
+
+log = logging.getLogger(__name__)
 
 LEAST_AGREEMENT = 0.998
 """Share of the images of dev to which a variant must give the class that fp32 gives."""
@@ -56,7 +59,6 @@ def add_variants(
     model: Path,
     images: Sequence[np.ndarray],
     precisions: Sequence[Precision],
-    say: Callable[[str], None],
 ) -> list[Measured]:
     """Write variants beside an exported fp32 model; what was measured, also of those that were refused.
 
@@ -64,7 +66,7 @@ def add_variants(
     images: all of dev, (rows, columns) each.
 
     Variants of an earlier export are removed. One that agrees too seldom
-    with fp32 is not written; `say` gets a sentence about each.
+    with fp32 is not written.
     Raises ConfigError where model and checkpoint do not belong together.
     """
     saved, reference = load(checkpoint), Classifier(model, "cpu", 2)
@@ -74,7 +76,7 @@ def add_variants(
         return []
     if reference.card.source != digest(checkpoint):
         raise ConfigError(f"{model}: it was not exported from {checkpoint}; export it again.")
-    say(f"judging {len(images)} images in fp32, to compare with")
+    log.info(f"judging {len(images)} images in fp32, to compare with")
     expected = _logits(reference, images)
     plain = to_onnx(saved.model, saved.recipe["size"])
     found = []
@@ -83,12 +85,12 @@ def add_variants(
         measured = _first_good(candidates, precision, saved, model, images, expected)
         path = variant_path(model, precision)
         if measured.good:
-            say(
+            log.info(
                 f"{path}: {path.stat().st_size / 1e6:.1f} MB, fp32's class for {measured.agreement:.2%} of "
                 f"{measured.images} images, largest difference to PyTorch {measured.largest_difference:.2g}"
             )
         else:
-            say(
+            log.warning(
                 f"{path}: not written, since it gives fp32's class to {measured.agreement:.2%} of {measured.images} "
                 f"images and {LEAST_AGREEMENT:.1%} are wanted; the worker runs fp32 in its place."
             )

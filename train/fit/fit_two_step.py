@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ from train.networks.two_step import ADULT, CHILD, ChestRule, TwoStep
 if TYPE_CHECKING:
     import torch
 
+log = logging.getLogger(__name__)
+
 ORIGIN = "images of sources left out in turn and, for adults beside children of one source, of patients left out"
 """What temperature and thresholds come from."""
 
@@ -38,7 +40,6 @@ def fit_two_step(
     manifest: Path,
     weights: Path | None,
     out: Path,
-    say: Callable[[str], None],
     options: DataOptions | None = None,
     save_minutes: float = 10,
 ) -> Path:
@@ -53,11 +54,11 @@ def fit_two_step(
 
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    loaded = load(manifest, out, say, options, recipe.size).only("dev", "train", "val")
+    loaded = load(manifest, out, options, recipe.size).only("dev", "train", "val")
     frame = loaded.frame
     body_part = Probe(recipe.body_part.backbones, weights, len(CLASSES), recipe.body_part.pooling)
     round_weights(body_part)
-    features = joined_features(recipe.body_part, loaded, body_part, out, say)
+    features = joined_features(recipe.body_part, loaded, body_part, out)
     data = Dataset(frame, features, recipe.body_part.source_power, 0.0)
     check_sources(data)
     chests = np.isin(data.labels, PARTIAL["chest"])
@@ -65,22 +66,22 @@ def fit_two_step(
     folds = chest_folds(data)
     for number, fold in enumerate(folds, 1):
         learned = chests & ~fold
-        say(f"whose chest, fold {number} of {len(folds)}: {learned.sum()} images, {fold.sum()} left out")
-        part = _Chests(recipe.chest, loaded, learned, fold, weights, out / f"chest-{number}", say, save_minutes)
+        log.info(f"whose chest, fold {number} of {len(folds)}: {learned.sum()} images, {fold.sum()} left out")
+        part = _Chests(recipe.chest, loaded, learned, fold, weights, out / f"chest-{number}", save_minutes)
         margins[fold] = part.margins(part.network(), fold)
-    say(f"whose chest, all {int(chests.sum())} images")
-    part = _Chests(recipe.chest, loaded, chests, chests, weights, out / "chest-all", say, save_minutes)
+    log.info(f"whose chest, all {int(chests.sum())} images")
+    part = _Chests(recipe.chest, loaded, chests, chests, weights, out / "chest-all", save_minutes)
     chest = part.network()
     # What is no chest of known age was not learned from: the last network has not seen it either.
     margins[~chests] = part.margins(chest, ~chests)
     data = replace(data, margins=margins)
     rule = rule_of(data, recipe.body_part.decay[0])
-    say(f"log-odds of a child: {rule.scale:.3f} x margin {rule.weight:+.3f} x difference {rule.shift:+.3f}")
+    log.info(f"log-odds of a child: {rule.scale:.3f} x margin {rule.weight:+.3f} x difference {rule.shift:+.3f}")
     data = replace(data, rule=rule)
-    decay, validation = choose(data, recipe.body_part.decay, recipe.accuracy, say)
+    decay, validation = choose(data, recipe.body_part.decay, recipe.accuracy)
     validation["chest_rule"] = asdict(rule)
     validation["calibration"]["from"] = ORIGIN
-    fit_last_layer(body_part, data, decay, say)
+    fit_last_layer(body_part, data, decay)
     return _finish(recipe, TwoStep(body_part, chest, rule), decay, validation, frame, manifest, out)
 
 
@@ -137,13 +138,12 @@ class _Chests:
         left_out: np.ndarray,
         weights: Path | None,
         folder: Path,
-        say: Callable[[str], None],
         save_minutes: float,
     ) -> None:
         self._recipe, self._loaded, self._weights, self._folder = recipe, loaded, weights, folder
         self._learned = loaded.at(np.nonzero(learned)[0])
         self._watched = loaded.at(np.random.default_rng(0).permutation(np.nonzero(left_out)[0])[:WATCHED])
-        self._say, self._save_minutes = say, save_minutes
+        self._save_minutes = save_minutes
 
     def network(self) -> torch.nn.Module:
         """Trained, then rounded; from an earlier run with the same settings and images where there is one."""
@@ -164,7 +164,6 @@ class _Chests:
                 self._folder,
                 fingerprint,
                 self._save_minutes,
-                self._say,
             )
             torch.save(loop.run().state, done.with_suffix(".part"))
             done.with_suffix(".part").rename(done)

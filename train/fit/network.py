@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,13 +30,14 @@ from worker.errors import ConfigError
 if TYPE_CHECKING:
     import pandas as pd
 
+log = logging.getLogger(__name__)
+
 
 def fit_network(
     recipe: NetworkRecipe,
     manifest: Path,
     weights: Path | None,
     out: Path,
-    say: Callable[[str], None],
     options: DataOptions | None = None,
     save_minutes: float = 10,
 ) -> Path:
@@ -56,26 +57,26 @@ def fit_network(
     target = out / "checkpoint.pt"
     machine = find_machine()
     if machine.rank:  # one process speaks for all, and decodes for all
-        say = _nothing
+        logging.getLogger("train").setLevel(logging.ERROR)
         machine.wait()
-    loaded = load(manifest, out, say, options, recipe.size)
+    loaded = load(manifest, out, options, recipe.size)
     if machine.rank == 0:
         machine.wait()
     learned, judged = _parts(loaded, manifest, recipe)
     fingerprint = fingerprint_of(recipe, learned.frame, judged.frame, weights)
     state = read_state(out, fingerprint)
     if state is not None and state.get("done") and target.is_file():
-        say("the training was finished by an earlier run")
+        log.info("the training was finished by an earlier run")
         return target
     if recipe.batch % machine.world:
         raise ConfigError(f"{recipe.name}: batch {recipe.batch} cannot be shared by {machine.world} processes.")
-    say(f"{recipe.architecture} on {len(learned.frame)} images, judged on {len(judged.frame)}; {machine}")
+    log.info(f"{recipe.architecture} on {len(learned.frame)} images, judged on {len(judged.frame)}; {machine}")
     torch.manual_seed(recipe.seed)
     model = first_network(recipe, weights)
-    loop = Loop(model, examples_of(recipe, learned, judged), recipe, machine, out, fingerprint, save_minutes, say)
+    loop = Loop(model, examples_of(recipe, learned, judged), recipe, machine, out, fingerprint, save_minutes)
     outcome = loop.run()
     if machine.rank == 0:
-        _finish(recipe, model, outcome, learned.frame, judged.frame, manifest, machine, out, say)
+        _finish(recipe, model, outcome, learned.frame, judged.frame, manifest, machine, out)
     loop.forget()
     return target
 
@@ -94,10 +95,6 @@ def first_network(recipe: NetworkRecipe, weights: Path | None) -> torch.nn.Modul
     return model
 
 
-def _nothing(_: str) -> None:
-    pass
-
-
 def _finish(
     recipe: NetworkRecipe,
     model: torch.nn.Module,
@@ -107,7 +104,6 @@ def _finish(
     manifest: Path,
     machine: Machine,
     out: Path,
-    say: Callable[[str], None],
 ) -> None:
     """Calibrate and write what export reads."""
     truth = _truth(judged)
@@ -122,7 +118,7 @@ def _finish(
         "validation": outcome.history[outcome.epoch - 1],
         "calibration": calibration,
     }
-    say(f"kept epoch {outcome.epoch}; temperature {calibration['temperature']:.3f}")
+    log.info(f"kept epoch {outcome.epoch}; temperature {calibration['temperature']:.3f}")
     model.load_state_dict(outcome.state)
     training_data = {
         **describe(learned, manifest),
@@ -152,12 +148,13 @@ def _parts(loaded: Loaded, manifest: Path, recipe: NetworkRecipe) -> tuple[Loade
 
 def examples_of(recipe: NetworkRecipe, learned: Loaded, judged: Loaded) -> Examples:
     """What a loop learns from, and what judges it; all images are read now."""
-    from rich.progress import track
+    from worker.console import progress
 
-    for one in (learned, judged):
+    for part in (learned, judged):
         # Now, not in the workers: what is in memory when they start, they share.
-        for _ in track(one.images, "reading", total=len(one.images)):
-            pass
+        with progress(part.images, len(part.images), "reading") as images:
+            for _ in images():
+                pass
     labels, sources = np.asarray(learned.frame["class"]), np.asarray(learned.frame["dataset"])
     return Examples(
         Views(ConcatDataset([learned.images, judged.images]), recipe),

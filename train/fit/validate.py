@@ -8,7 +8,8 @@ stand side by side in one source only (elsewhere the source gives the age away).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ from worker.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 SMALLEST_FOLD = 15
 """A source with fewer images is never held out."""
@@ -127,9 +130,7 @@ class Predictions:
         }
 
 
-def choose(
-    data: Dataset, decays: Sequence[float], accuracy: float, say: Callable[[str], None]
-) -> tuple[float, dict[str, Any]]:
+def choose(data: Dataset, decays: Sequence[float], accuracy: float) -> tuple[float, dict[str, Any]]:
     """The decay with the best score, and everything that was measured on the way.
 
     A class's score is its F1 over left-out sources, or over left-out
@@ -146,7 +147,7 @@ def choose(
         patients = {name: data.held_out(folds, decay).f1() for name, folds in by_patient.items()}
         f1 = np.stack([sources.f1(), *(_only(one, relevant(data, name)) for name, one in patients.items())])
         score = float(np.nanmean(np.nanmean(f1[:, ~np.isnan(f1).all(0)], axis=0)))
-        say(f"decay {decay}: score {score:.4f}")
+        log.info(f"decay {decay}: score {score:.4f}")
         measured[str(decay)] = {
             "score": round(score, 4),
             "f1_left_out_sources": _named(sources.f1()),
@@ -157,7 +158,7 @@ def choose(
             best = (score, decay, sources)
     assert best is not None
     calibration = calibrate(best[2].logits, best[2].truth, accuracy)
-    say(f"temperature {calibration.temperature:.3f}, thresholds {calibration.thresholds}")
+    log.info(f"temperature {calibration.temperature:.3f}, thresholds {calibration.thresholds}")
     return best[1], {"chosen_decay": best[1], "decays": measured, "calibration": asdict(calibration)}
 
 
