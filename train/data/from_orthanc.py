@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from train.data.classes import PAPER, name_of
 from train.data.headers import TAGS, Header, Pseudonyms, header_of, salt_of
-from train.data.names import CLASSES, PARTIAL, class_named
 from worker.contract import BODY_PART_KEY, BODY_PART_NAME, VERDICT_NAME, XRAY_MODALITIES
 from worker.errors import ArchiveUnavailable, BadInput, ConfigError
 
@@ -56,7 +56,7 @@ class Exported:
 
 
 def read_wanted(kind: Literal["label", "metadata"], text: str, prefix: str) -> Wanted:
-    """LABEL[=CLASS], or NAME=VALUE[=CLASS]; without a class, the label or the value must be one.
+    """LABEL[=CLASS], or NAME=VALUE[=CLASS]; without a class, the label or the value must be one of the paper's.
 
     prefix: of our own labels, which a class's name may carry. Raises ConfigError.
     """
@@ -64,12 +64,13 @@ def read_wanted(kind: Literal["label", "metadata"], text: str, prefix: str) -> W
     least = 1 if kind == "label" else 2
     if not least <= len(parts) <= least + 1 or not all(parts):
         form = "LABEL=CLASS" if kind == "label" else "NAME=VALUE=CLASS"
-        raise ConfigError(f"{kind} {text!r}: the form is {form}.")
-    meaning = class_named(parts[-1].removeprefix(prefix))
+        raise ConfigError(f"{kind} {text!r} has another form than {form}", f"write it as {form}")
+    said = parts[-1].removeprefix(prefix)
+    meaning = PAPER.named(said) or (name_of(said) if len(parts) > least else None)
     if meaning is None:
         raise ConfigError(
-            f"{kind} {text!r}: {parts[-1]!r} is no class; put one of {', '.join((*CLASSES, *PARTIAL))} behind it, "
-            f"as in {text}=spine."
+            f"{kind} {text!r}: {parts[-1]!r} is none of the classes {', '.join(PAPER.labels)}",
+            f"put the class behind it, as in {text}=hand",
         )
     return Wanted(kind, parts[0], parts[1] if kind == "metadata" else "", meaning)
 

@@ -21,7 +21,7 @@ from train.experiment.missing import FoundData, how_to_get, missing_weights
 from train.experiment.steps import Steps, digest
 from train.export.release import release
 from train.fit.fit import fit
-from train.fit.recipe import PAPER_RECIPES, NetworkRecipe, Recipe, networks_of, read_recipe
+from train.fit.recipe import PAPER_RECIPES, NetworkRecipe, Recipe, classes_named, networks_of, read_recipe
 from train.measure.compare import Result, read_result
 from train.measure.evaluate import evaluate
 from worker.errors import ConfigError, RouterError
@@ -161,8 +161,9 @@ def reproduce(plan: Plan) -> Outcome:
     out, options = plan.out, plan.options
     options = replace(options, splits=options.splits or out / "splits.csv", cache=options.cache or out / "cache")
     plan = replace(plan, options=options)
+    recipe = plan.choices[0].recipe
     # Once for all of them, so that what is wrong with the data is told before anything is trained.
-    loaded = load(plan.data.manifest, out, options, plan.choices[0].recipe.size)
+    loaded = load(plan.data.manifest, out, options, recipe.size, classes_named(recipe))
     data = _digest_of_data(loaded.frame)
     finished, failed = [], {}
     for number, one in enumerate(plan.choices, 1):

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from train.data.names import CLASSES
-from train.data.terms import TERMS
+from train.data.terms import terms_of
 from train.networks.backbones import MEAN, STD
 from train.networks.checkpoint import Checkpoint, load
 from train.networks.eight_bits import store_small
@@ -137,8 +136,10 @@ def forget_traces(model: Any) -> None:
 
 def _properties(saved: Checkpoint, metrics: dict[str, Any]) -> dict[str, str]:
     recipe, calibration = saved.recipe, saved.calibration
+    given = recipe.get("terms", {})  # absent in recipes of earlier versions
     values: dict[str, Any] = {
-        "classes": [{"name": name, **TERMS[name]} for name in CLASSES],
+        "classes": [{"name": name, **terms_of(name, given.get(name))} for name in saved.classes],
+        "partial_labels": saved.classes.as_json()["partial_labels"],
         # A probe's recipe says nothing of these three: they come with its frozen networks.
         "input": {
             "size": recipe["size"],

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from train.data.dataset import DataOptions, Loaded, load
-from train.data.names import CLASSES
+from train.data.dataset import DataOptions, Loaded, check_classes, load
 from train.fit.probe import extract
-from train.fit.recipe import ProbeRecipe
+from train.fit.recipe import ProbeRecipe, classes_named
 from train.fit.validate import Dataset, choose
 from train.networks.backbones import Probe
 from train.networks.checkpoint import describe, save_fit
@@ -41,14 +40,16 @@ def fit_probe(
 
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    loaded = load(manifest, out, options, recipe.size).only("dev", "train", "val")
+    loaded = load(manifest, out, options, recipe.size, classes_named(recipe)).only("dev", "train", "val")
+    check_classes(loaded, manifest, recipe.terms)
     frame = loaded.frame
-    model = Probe(recipe.backbones, weights, len(CLASSES), recipe.pooling)
-    data = Dataset(frame, joined_features(recipe, loaded, model, out), recipe.source_power, recipe.augmented_share)
+    model = Probe(recipe.backbones, weights, len(loaded.classes), recipe.pooling)
+    features = joined_features(recipe, loaded, model, out)
+    data = Dataset(frame, features, loaded.classes, recipe.source_power, recipe.augmented_share)
     decay, validation = choose(data, recipe.decay, recipe.accuracy)
     fit_last_layer(model, data, decay)
     training_data = {**describe(frame, manifest), "backbones": list(recipe.backbones), "accuracy": recipe.accuracy}
-    return save_fit(out, model, {**asdict(recipe), "decay": [decay]}, training_data, validation)
+    return save_fit(out, model, {**asdict(recipe), "decay": [decay]}, training_data, validation, loaded.classes)
 
 
 def joined_features(recipe: ProbeRecipe, loaded: Loaded, model: Probe, out: Path) -> np.ndarray:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from timm.utils import ModelEmaV3, freeze
 
-from train.data.names import CLASSES
 from train.fit.batches import Order, Views, loader, plain_batches
 from train.fit.learning_curves import write_course
 from train.fit.losses import label_loss
@@ -214,7 +213,7 @@ class Loop:
             "train_loss": round(course.loss / max(1, course.seen), 5),
             "val_loss": round(float(-log_p[np.arange(len(truth)), truth].mean()), 5),
             "val_accuracy": round(float((predicted == truth).mean()), 5),
-            "val_macro_f1": round(float(np.nanmean(f1_by_class(truth, predicted, len(CLASSES))[2])), 5),
+            "val_macro_f1": round(float(np.nanmean(f1_by_class(truth, predicted, logits.shape[1])[2])), 5),
             "rate": float(f"{self._optimiser.param_groups[-1]['lr']:.4g}"),
             "seconds": round(course.seconds, 1),
             "images_per_second": round(course.seen * self._machine.world / max(course.seconds, 1e-9), 1),

@@ -58,8 +58,8 @@ def evaluate(
     """
     classifier = Classifier(model, "auto", 2)
     card, facts = classifier.card, read_facts(model)
-    names = tuple(one.name for one in card.classes)
-    frame = read_manifest(manifest, split, splits=splits, licences=licences, classes=names)
+    names = facts.classes.names
+    frame = read_manifest(manifest, split, splits=splits, licences=licences, classes=facts.classes)
     frame = frame[frame["class"].isin(names)].reset_index(drop=True)
     if frame.empty:
         raise ConfigError(f"{manifest}: no row of split '{split}' has one of the classes {', '.join(names)}.")

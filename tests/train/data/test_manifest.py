@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from train.cli import main
-from train.data.manifest import allowed_classes, read_licences, read_manifest, years
-from train.data.names import CLASSES
+from train.data.classes import PAPER
+from train.data.manifest import read_licences, read_manifest, years
 from train.data.patients import group_of
 from train.data.sources import LIST, read_sources
 from worker.errors import ConfigError
@@ -32,7 +32,8 @@ def test_a_manifest_needs_two_columns_and_paths_are_relative_to_it(tmp_path: Pat
     ("lines", "said"),
     [
         (["file,kind", "a.png,spine"], "no column 'class'"),
-        (["file,class", "a.png,knee"], "unknown class 'knee'"),
+        (["file,class", "a.png,review"], "class 'review' is reserved for the router's own labels"),
+        (["file,class", "a.png,膝"], "class '膝' cannot be a label; use 1 to 40 of"),
         (["file,class,split", "a.png,spine,dev"], "no row has split 'test'"),
     ],
 )
@@ -49,9 +50,9 @@ def test_ages_are_years_and_ranges_their_middle(text: object, expected: float) -
 
 
 def test_a_chest_of_unknown_age_admits_both_chests() -> None:
-    mask = allowed_classes(["spine", "chest"])
-    assert [CLASSES[i] for i in np.nonzero(mask[0])[0]] == ["spine"]
-    assert [CLASSES[i] for i in np.nonzero(mask[1])[0]] == ["adult_chest", "pediatric_chest"]
+    mask = PAPER.mask(["spine", "chest"])
+    assert [PAPER.names[i] for i in np.nonzero(mask[0])[0]] == ["spine"]
+    assert [PAPER.names[i] for i in np.nonzero(mask[1])[0]] == ["adult_chest", "pediatric_chest"]
 
 
 def test_images_of_one_patient_are_one_group_and_unknown_patients_are_alone(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 import train.experiment.reproduce
 from tests.train.stripes import write_manifest
 from train.cli import main
+from train.data.classes import PAPER
 from train.data.manifest import read_manifest
-from train.data.names import CLASSES
 from train.data.sources import read_sources
 from train.data.subset import LEARNED, TESTED, small_part
 from train.experiment.missing import find_data, missing_weights
@@ -36,7 +36,7 @@ def command(*arguments: object) -> Result:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """14 pictures of each class, no two alike, in the paper's layout without splits."""
     root, random = tmp_path_factory.mktemp("data") / "x-rays", np.random.default_rng(0)
-    for name in CLASSES:
+    for name in PAPER.names:
         (root / name).mkdir(parents=True)
         for index in range(14):
             coarse = random.integers(0, 255, (8, 8), np.uint8)
@@ -183,7 +183,7 @@ def test_a_small_part_has_every_class_and_its_sources_whatever_the_order(shared:
     again = small_part(frame.sample(len(frame), random_state=1))
     assert set(part["file"]) == set(again["file"])
     learned, tested = part[part["split"] == "dev"], part[part["split"] == "test"]
-    for name in CLASSES:
+    for name in PAPER.names:
         assert ((learned["class"] == name).sum(), (tested["class"] == name).sum()) == (LEARNED, TESTED)
         for rows in (learned, tested):
             assert rows[rows["class"] == name]["dataset"].nunique() >= 2
@@ -205,7 +205,7 @@ def test_a_smoke_run_goes_from_real_images_to_a_table(
     for one in (ours, papers):
         assert set(one["steps"]) == {"fit", "export", "evaluate"}
         assert all(step["seconds"] >= 0 and step["machine"]["cores"] for step in one["steps"].values())
-        assert one["figures"]["n"] == len(CLASSES) * TESTED
+        assert one["figures"]["n"] == len(PAPER) * TESTED
     assert ours["figures"]["macro_f1_merged_chests"]["value"] > 0.5  # chance is 0.25
     for name in ("table.md", "table.csv", "reproduce.json"):
         text = (tmp_path / name).read_text()

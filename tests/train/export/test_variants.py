@@ -16,9 +16,9 @@ import torch
 from onnx.numpy_helper import to_array
 
 import train.export.variants
+from train.data.classes import PAPER
 from train.data.images import load_images
 from train.data.manifest import read_manifest
-from train.data.names import CLASSES
 from train.export.onnx_file import export, to_onnx
 from train.export.quantise import BATCH, correct_linear_layers, quantise, run
 from train.export.variants import Measured, add_variants, match_temperature
@@ -36,7 +36,7 @@ SIZE = 96
 def images(shared: Path) -> list[np.ndarray]:
     """12 real X-rays of each class."""
     frame = read_manifest(shared / "data/xray/manifest.csv", "dev")
-    frame = frame[frame["class"].isin(CLASSES)].groupby("class").sample(12, random_state=0)
+    frame = frame[frame["class"].isin(PAPER.names)].groupby("class").sample(12, random_state=0)
     return load_images(list(frame["path"]))
 
 
@@ -45,7 +45,7 @@ def checkpoint(shared: Path, images: list[np.ndarray], tmp_path_factory: pytest.
     """Pretrained MobileNetV1 and a layer that tells these images apart."""
     from sklearn.linear_model import RidgeClassifier
 
-    model = Probe(["mobilenetv1"], shared / "weights", len(CLASSES)).eval()
+    model = Probe(["mobilenetv1"], shared / "weights", len(PAPER)).eval()
     prepared = Classifier(device="cpu")
     with torch.inference_mode():
         batch = torch.from_numpy(np.stack([prepared.prepare(one) for one in images]))
@@ -55,7 +55,7 @@ def checkpoint(shared: Path, images: list[np.ndarray], tmp_path_factory: pytest.
     model.classifier.bias.data = torch.from_numpy(np.float32(layer.intercept_ * 8))
     path = tmp_path_factory.mktemp("checkpoint") / "checkpoint.pt"
     recipe = {"name": "small", "method": "probe", "backbones": ["mobilenetv1"], "size": SIZE}
-    calibration = {"temperature": 2.0, "thresholds": dict.fromkeys(CLASSES, 0.7)}
+    calibration = {"temperature": 2.0, "thresholds": dict.fromkeys(PAPER.names, 0.7)}
     save(Checkpoint(model, recipe, calibration, {}), path)
     return path
 
@@ -125,9 +125,11 @@ def test_int8_is_smaller_and_keeps_what_it_hurts_in_floating_point(
 
 def test_every_linear_layer_is_corrected(images: list[np.ndarray], shared: Path) -> None:
     torch.manual_seed(0)
-    chest = make_network("mobilenetv1", len(CLASSES))
+    chest = make_network("mobilenetv1", len(PAPER))
     load_pretrained(chest, "mobilenetv1", shared / "weights")
-    model = TwoStep(Probe(["mobilenetv2"], shared / "weights", len(CLASSES)), chest, ChestRule(1.0, 0.5, 0.0)).eval()
+    model = TwoStep(
+        Probe(["mobilenetv2"], shared / "weights", len(PAPER)), chest, ChestRule(1.0, 0.5, 0.0), (1, 2)
+    ).eval()
     plain = to_onnx(model, SIZE)
     prepare = Classifier(device="cpu").prepare
     prepared = np.stack([cv2.resize(prepare(one)[0], (SIZE, SIZE))[None] for one in images])

@@ -18,10 +18,10 @@ from click.testing import CliRunner, Result
 from tests.helpers import eventually
 from tests.train.stripes import write_manifest
 from train.cli import main
+from train.data.classes import PAPER
 from train.data.dataset import DataOptions
 from train.data.images import load_images
 from train.data.manifest import read_manifest
-from train.data.names import CLASSES
 from train.fit.batches import PLAIN, Order, Views
 from train.fit.fit import fit
 from train.fit.losses import label_loss
@@ -34,7 +34,7 @@ from train.networks.checkpoint import load
 from worker.errors import ConfigError
 from worker.inference.classifier import Classifier
 
-PAPER = ("mobilenetv1", "mobilenetv2", "resnet18", "resnet34", "efficientnet_b0", "efficientnet_b1", "efficientnet_b2")
+PAPERS = ("mobilenetv1", "mobilenetv2", "resnet18", "resnet34", "efficientnet_b0", "efficientnet_b1", "efficientnet_b2")
 TINY = ("size=32", "batch=16", "epochs=3")
 
 
@@ -69,7 +69,7 @@ def recipe(*overrides: str, name: str = "mobilenetv1") -> NetworkRecipe:
     return found
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("name", PAPERS)
 def test_the_papers_recipes_have_its_settings_and_a_network_that_runs(name: str) -> None:
     found = read_recipe(name)
     assert isinstance(found, NetworkRecipe)
@@ -183,7 +183,7 @@ def test_every_other_setting_trains_too(manifest: Path, tmp_path: Path, options:
     frame.loc[frame["class"].str.contains("chest") & frame.index.isin(range(0, 999, 3)), "class"] = "chest"
     columns = ["file", "class", "split", "dataset", "patient"]
     frame.to_csv(manifest.with_name("partial.csv"), columns=columns, index=False)
-    teacher = frame[["file"]].assign(**{name: np.where(frame["class"] == name, 0.8, 0.05) for name in CLASSES})
+    teacher = frame[["file"]].assign(**{name: np.where(frame["class"] == name, 0.8, 0.05) for name in PAPER.names})
     teacher.to_csv(tmp_path / "teacher.csv", index=False)
     settings = recipe(
         "epochs=2",
