@@ -67,8 +67,8 @@ def read_manifest(
         frame = frame[frame["split"].isin(names)]
         if frame.empty:
             raise ConfigError(
-                f"{path}: no row has split '{split}'; where the manifest has no splits of its own, "
-                "name with --splits the file that fit wrote."
+                f"{path}: no row has split '{split}'",
+                "where the manifest has no splits of its own, name with --splits the file that fit wrote",
             )
     frame = frame.reset_index(drop=True)
     frame["path"] = [str(root / name) for name in frame["file"]]
@@ -95,24 +95,30 @@ def _read_table(path: Path) -> pd.DataFrame:
     try:
         is_parquet = path.suffix.lower() in (".parquet", ".pq")
         frame = pd.read_parquet(path) if is_parquet else pd.read_csv(path, dtype=text)
+    except ImportError as error:
+        raise ConfigError(
+            f"{path}: reading a Parquet table needs the package pyarrow",
+            "install dicom-imaging-router[parquet], or give the manifest as CSV",
+        ) from error
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"{path}: cannot be read as a CSV or Parquet table ({type(error).__name__}); a manifest is one of these."
+            f"{path}: cannot be read as a CSV or Parquet table ({type(error).__name__})",
+            "give one of these, or a folder",
         ) from error
     for other, ours in OTHER_NAMES.items():
         if ours not in frame.columns and other in frame.columns:
             frame = frame.rename(columns={other: ours})
     for column in ("file", "class"):
         if column not in frame.columns:
-            raise ConfigError(f"{path}: the manifest has no column '{column}'; it needs 'file' and 'class'.")
+            raise ConfigError(f"{path}: the manifest has no column '{column}'", "add the columns 'file' and 'class'")
         if frame[column].isna().any():
             row = int(np.nonzero(frame[column].isna())[0][0])
-            raise ConfigError(f"{path}: row {row + 1} has no {column}; fill it in or take the row out.")
+            raise ConfigError(f"{path}: row {row + 1} has no {column}", "fill it in, or take the row out")
     frame["class"] = frame["class"].astype(str)
     frame["file"] = frame["file"].astype(str)
     twice = frame["file"][frame["file"].duplicated()]
     if len(twice):
-        raise ConfigError(f"{path}: the file {twice.iloc[0]} is listed more than once; keep one row of it.")
+        raise ConfigError(f"{path}: the file {twice.iloc[0]} is listed more than once", "keep one row of it")
     return frame
 
 
@@ -142,7 +148,7 @@ def read_licences(text: str) -> list[str]:
     parts = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
     licences = [one.strip() for one in parts if one.strip()]
     if not licences:
-        raise ConfigError(f"licences {text!r}: the list is empty; name a file with one a line, or a list with commas.")
+        raise ConfigError(f"licences {text!r}: the list is empty", "name a file with one a line, or a list with commas")
     return licences
 
 
@@ -163,7 +169,7 @@ def with_licence(frame: pd.DataFrame, licences: Collection[str]) -> pd.DataFrame
             f"{int(dropped.sum())} of {len(frame)} images are left out, their licence is not on the list: {named}"
         )
     if not kept.any():
-        raise ConfigError("no image has a licence on the list; the manifest's are named above.")
+        raise ConfigError("no image has a licence on the list", "add some of the manifest's, which are named above")
     return frame[kept].reset_index(drop=True)
 
 

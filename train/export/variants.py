@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from train.export.onnx_file import digest, forget_traces, largest_difference, to_onnx
+from train.export.onnx_file import digest, in_order, largest_difference, save_checked, to_onnx
 from train.export.quantise import BATCH, CALIBRATION_IMAGES, FLOAT_DEPTHS, correct_linear_layers, quantise, run
 from train.fit.calibrate import fit_temperature
 from train.networks.checkpoint import Checkpoint, load
@@ -126,9 +126,8 @@ def _first_good(
     part = path.with_suffix(".part.onnx")
     try:
         for network in candidates:
-            forget_traces(network)
             onnx.helper.set_model_props(network, properties)
-            onnx.save(network, part)
+            save_checked(network, part)
             logits = _logits(Classifier(part, "cpu", 2), images)
             measured = Measured(
                 precision,
@@ -145,7 +144,7 @@ def _first_good(
                     "calibration": json.dumps({**calibration, "temperature": measured.temperature}),
                 }
                 onnx.helper.set_model_props(network, own)
-                onnx.save(network, part)
+                save_checked(network, part)
                 read_card(own, part)
                 part.replace(path)
                 break
@@ -162,7 +161,10 @@ def _halved(plain: Any) -> Iterator[Any]:
     copied = onnx.ModelProto()
     copied.CopyFrom(plain)
     last = [one.name for one in plain.graph.node if one.op_type == "Gemm"][-1:]
-    yield convert_float_to_float16(copied, keep_io_types=True, node_block_list=last)
+    halved = convert_float_to_float16(copied, keep_io_types=True, node_block_list=last)
+    # The converter leaves types of before in it, and puts the cast of the input behind the nodes that read it.
+    del halved.graph.value_info[:]
+    yield in_order(halved)
 
 
 def _quantised(plain: Any, reference: Classifier, images: Sequence[np.ndarray], expected: np.ndarray) -> Iterator[Any]:

@@ -4,8 +4,8 @@ Every method knows these settings, all of them optional, at the top of the recip
 
 * `classes`: the model's classes, in the order of its outputs. Without it: the paper's five where all labels of the
   manifest are among them, else the labels of the manifest, sorted.
-* `partial_labels`: labels that name several of the classes, such as `knee = ["left_knee", "right_knee"]`. The first that
-  names exactly two is the pair that the method two_step tells apart by a network of its own.
+* `partial_labels`: labels that name several of the classes, such as `knee = ["left_knee", "right_knee"]`. The first
+  that names exactly two is the pair that the method two_step tells apart by a network of its own.
 * `[class.NAME]`: what the model file says of a class, see train.data.terms.Terms.
 """
 

@@ -9,6 +9,7 @@ stand side by side in one source only (elsewhere the source gives the age away).
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -192,11 +193,28 @@ def patient_folds(data: Dataset) -> dict[str, list[np.ndarray]]:
     folds = {}
     for name in np.unique(data.sources):
         if relevant(data, name):
-            inside = data.sources == name
-            patients = np.random.default_rng(0).permutation(np.unique(groups[inside]))
-            folds[str(name)] = [
-                inside & np.isin(groups, patients[start::PATIENT_FOLDS]) for start in range(PATIENT_FOLDS)
-            ]
+            folds[str(name)] = _by_patient(data.labels, groups, data.sources == name)
+    return folds
+
+
+def _by_patient(labels: np.ndarray, groups: np.ndarray, inside: np.ndarray) -> list[np.ndarray]:
+    """PATIENT_FOLDS folds, (n,) booleans, of the rows `inside`; each patient is in one, each class in all of them.
+
+    The order of the rows does not matter: they are sorted first.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    rows = np.nonzero(inside)[0]
+    rows = rows[np.lexsort((labels[rows], groups[rows]))]
+    folds = []
+    with warnings.catch_warnings():
+        # A class of fewer images than folds: it is in some of them only.
+        warnings.simplefilter("ignore", UserWarning)
+        splitter = StratifiedGroupKFold(PATIENT_FOLDS, shuffle=True, random_state=0)
+        for _, left_out in splitter.split(rows, labels[rows], groups[rows]):
+            fold = np.zeros(len(labels), bool)
+            fold[rows[left_out]] = True
+            folds.append(fold)
     return folds
 
 
@@ -209,6 +227,8 @@ def mixed_sources(data: Dataset) -> list[str]:
 def chest_folds(data: Dataset) -> list[np.ndarray]:
     """Folds, (n,) booleans, in which every chest of known age is left out once; together they hold all of these.
 
+    Raises ConfigError where a class of the pair has fewer images than there are folds.
+
     Where adults and children stand side by side, by patient; any other source
     as a whole: with one of those folds where it is small, alone where it
     holds most of a class.
@@ -216,8 +236,14 @@ def chest_folds(data: Dataset) -> list[np.ndarray]:
     chests, groups = np.isin(data.labels, data.pair), group_of(data.frame)
     mixed = mixed_sources(data)
     together = chests & (np.isin(data.sources, mixed) if mixed else True)
-    patients = np.random.default_rng(0).permutation(np.unique(groups[together]))
-    folds = [together & np.isin(groups, patients[start::PATIENT_FOLDS]) for start in range(PATIENT_FOLDS)]
+    for name in data.pair:
+        images = int((data.labels[together] == name).sum())
+        if images < PATIENT_FOLDS:
+            raise ConfigError(
+                f"{images} images of the class {name!r}: the method two_step needs {PATIENT_FOLDS} or more",
+                "add images of it, or use a recipe of the method probe",
+            )
+    folds = _by_patient(data.labels, groups, together)
     alone = []
     for name in np.unique(data.sources[chests & ~together]):
         whole = chests & (data.sources == name)

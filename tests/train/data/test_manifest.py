@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,13 @@ def test_a_parquet_manifest_reads_as_its_csv(tmp_path: Path) -> None:
     pd.read_csv(tmp_path / "m.csv").to_parquet(tmp_path / "m.parquet")
     one, other = (read_manifest(tmp_path / f"m.{kind}") for kind in ("csv", "parquet"))
     pd.testing.assert_frame_equal(one, other, check_dtype=False)
+
+
+def test_parquet_without_its_package_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "m.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ConfigError, match=r"m\.parquet: .* pyarrow; install dicom-imaging-router\[parquet\]"):
+        read_manifest(tmp_path / "m.parquet")
 
 
 def test_a_file_is_listed_once(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from sklearn.metrics import f1_score
 from tests.train.stripes import write_manifest
 from train.cli import main
 from train.data.classes import PAPER, ClassSet
-from train.export.onnx_file import compute_once
+from train.export.onnx_file import simplify
 from train.fit.fit_two_step import chest_rule
 from train.fit.recipe import TwoStepRecipe, classes_named, read_recipe
 from train.fit.validate import Dataset, chest_folds
@@ -117,6 +117,13 @@ def test_every_chest_is_left_out_once_and_no_patient_is_parted() -> None:
     frame = pd.DataFrame(rows, columns=["dataset", "class", "patient"])
     frame["file"] = [str(i) for i in range(len(frame))]
     folds = chest_folds(Dataset(frame, np.zeros((1, len(frame), 1)), PAPER, 0.5, 0.0))
+    turned = frame.sample(len(frame), random_state=1).reset_index(drop=True)
+    again = chest_folds(Dataset(turned, np.zeros((1, len(frame), 1)), PAPER, 0.5, 0.0))
+    assert [set(frame["file"][fold]) for fold in folds] == [set(turned["file"][fold]) for fold in again]
+    children = [
+        int((fold & (frame["dataset"] == "mixed") & (frame["class"] == "pediatric_chest")).sum()) for fold in folds
+    ]
+    assert max(children[:3]) - min(children[:3]) <= 2  # a patient has two images
     chests = frame["class"].isin(("adult_chest", "pediatric_chest")).to_numpy()
     np.testing.assert_array_equal(np.sum(folds, axis=0), chests)
     for patient in ("a0", "a50", "c3"):
@@ -213,7 +220,7 @@ def test_layers_that_both_networks_share_are_computed_once_and_the_outputs_stay_
         return np.asarray(session.run(None, {"image": image})[0])
 
     before = outputs()
-    compute_once(model)
+    model = simplify(model)
     assert [one.op_type for one in model.graph.node] == ["Conv", "Relu", "Add"]
     assert len(model.graph.initializer) == 1
     np.testing.assert_array_equal(outputs(), before)
