@@ -99,8 +99,8 @@ def reproduce(
         log.log(logging.ERROR if refused else logging.WARNING, line)
     if refused:
         raise ConfigError(
-            f"{found.missing} listed images are missing, see above; fetch them, or go on without them "
-            "by --allow-missing (the table says so)."
+            f"{found.missing} listed images are missing, see above",
+            "fetch them, or go on without them by --allow-missing (the table says so)",
         )
     if smoke:
         found = _small_part_of(found, out)

@@ -143,9 +143,10 @@ def _chosen(
             raise ConfigError(f"{archive.url}: no image has {one.said}{_elsewhere(archive, one, level)}.")
         if from_model and not accept_predictions:
             raise ConfigError(
-                f"{archive.url}: {len(from_model)} of {found} images with {one.said} have it from a model "
-                f"(their {VERDICT_NAME} says so); a model that learns from them learns its teacher's mistakes. "
-                "Let people label with a label of their own, or say --accept-predictions."
+                f"{archive.url}: {len(from_model)} of {found} images with {one.said} have it from a model (their "
+                f"{VERDICT_NAME} says so)",
+                "a model that learns from them learns its teacher's mistakes. Let people label with a label of "
+                "their own, or say --accept-predictions",
             )
         predicted |= from_model
     return meanings, predicted
@@ -196,7 +197,8 @@ def _fetch(archive: Archive, instance: str, target: Path) -> Header | BadInput |
         raise
     except OSError as error:
         raise ConfigError(
-            f"{target}: cannot be written ({error.strerror}); make room, or name another --out."
+            f"{target}: cannot be written ({error.strerror})",
+            "make room, or name another --out",
         ) from error
     except Exception as error:  # pydicom raises many kinds on broken headers; their words may quote it
         return f"its header cannot be read ({type(error).__name__})"

@@ -112,7 +112,10 @@ def read(path: str) -> np.ndarray:
 
     pixels = read_file(Path(path)).pixels
     if pixels.min() == pixels.max():
-        raise BadInput("every pixel has the same value; take the file out of the manifest.")
+        raise BadInput(
+            "every pixel has the same value",
+            "take the file out of the manifest",
+        )
     return pixels
 
 
@@ -299,7 +302,10 @@ def _one_by_one(jobs: Sequence[Job], decode: Callable[[Job], Known]) -> Iterator
         try:
             yield pool.submit(decode, job).result()
         except BrokenProcessPool:
-            error = CrashedProcess("decoding this file ended its process; look at the file by hand.")
+            error = CrashedProcess(
+                "decoding this file ended its process",
+                "look at the file by hand",
+            )
             yield Known(broken=f"{error.kind}: {error}")
             pool.shutdown()
             pool = ProcessPoolExecutor(1, mp_context=context, initializer=_quiet)

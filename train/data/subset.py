@@ -30,7 +30,7 @@ def small_part(frame: pd.DataFrame) -> pd.DataFrame:
     tested = frame["split"] == "test"
     learned = frame["split"].isin(["dev", "train", "val", ""])
     if not learned.any():
-        raise ConfigError("no row has the split dev, train or val: there is nothing to learn from.")
+        raise ConfigError("no row has the split dev, train or val", "give the manifest rows to learn from")
     partial = classes_of(frame["class"]).partial
     parts = []
     for (name, is_test), rows in frame[tested | learned].groupby(["class", tested], sort=True):

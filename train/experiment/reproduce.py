@@ -113,7 +113,10 @@ def choose_recipes(names: Sequence[str], overrides: Sequence[str], smoke: bool) 
         choices.append(Choice(read_recipe(name, [*tiny, *given]), plain))
     twice = {one.name for one in choices if sum(one.name == other.name for other in choices) > 1}
     if twice:
-        raise ConfigError(f"the recipe {sorted(twice)[0]!r} is named twice; each needs a folder of its own.")
+        raise ConfigError(
+            f"the recipe {sorted(twice)[0]!r} is named twice",
+            "each needs a folder of its own",
+        )
     if overrides and not any(isinstance(one.recipe, NetworkRecipe) for one in choices):
         raise ConfigError(f"--set {overrides[0]!r}: it is for recipes that train one network, and none is among these.")
     return tuple(choices)

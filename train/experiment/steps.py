@@ -48,8 +48,8 @@ class Steps:
             given = before.get("inputs", {})
             other = ", ".join(key for key in {**given, **inputs} if given.get(key) != inputs.get(key))
             raise ConfigError(
-                f"{self._path.parent}: holds a run with other inputs ({other}); "
-                "name another folder with --out, or take this one away."
+                f"{self._path.parent}: holds a run with other inputs ({other})",
+                "name another folder with --out, or take this one away",
             )
         attempts = before.get("attempts", 0) + 1 if same and "seconds" not in before else 1
         self._note(name, {"inputs": dict(inputs), "attempts": attempts})

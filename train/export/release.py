@@ -44,7 +44,10 @@ def release(
     images_of = ImageCache(cache or checkpoint.parent / "cache", load(checkpoint).recipe["size"])
     usable = [path for path, one in zip(paths, images_of.fill(paths)) if not one.broken]
     if not usable:
-        raise ConfigError(f"{manifest}: not one of {len(paths)} images could be read to compare the model on.")
+        raise ConfigError(
+            f"{manifest}: none of {len(paths)} images could be read to compare the model on",
+            "check the paths in the manifest",
+        )
     images = images_of.images(usable)
     difference = export(checkpoint, target, _measured(checkpoint), images[:COMPARED_IMAGES])
     log.info(f"{target}: {target.stat().st_size / 1e6:.1f} MB, largest difference to PyTorch {difference:.2g}")

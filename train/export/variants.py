@@ -75,7 +75,10 @@ def add_variants(
     if not precisions:
         return []
     if reference.card.source != digest(checkpoint):
-        raise ConfigError(f"{model}: it was not exported from {checkpoint}; export it again.")
+        raise ConfigError(
+            f"{model}: it was not exported from {checkpoint}",
+            "export it again",
+        )
     log.info(f"judging {len(images)} images in fp32, to compare with")
     expected = _logits(reference, images)
     plain = to_onnx(saved.model, saved.recipe["size"])

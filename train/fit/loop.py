@@ -141,8 +141,8 @@ class Loop:
         for name in self._recipe.frozen:
             if name not in known:
                 raise ConfigError(
-                    f"{self._recipe.name}: frozen: {self._recipe.architecture} has no module {name!r}; "
-                    f"it has {', '.join(name for name, _ in self._model.named_children())}."
+                    f"{self._recipe.name}: frozen: {self._recipe.architecture} has no module {name!r}",
+                    f"it has {', '.join((name for name, _ in self._model.named_children()))}",
                 )
         if self._recipe.frozen:
             freeze(self._model, list(self._recipe.frozen), include_bn_running_stats=False)
@@ -189,8 +189,8 @@ class Loop:
         value = float(total)
         if not np.isfinite(value):
             raise ConfigError(
-                f"{self._recipe.name}: the loss is no longer a number in epoch {self._course.epoch + 1}; "
-                "lower `rate`, or set `clip`."
+                f"{self._recipe.name}: the loss is no longer a number in epoch {self._course.epoch + 1}",
+                "lower `rate`, or set `clip`",
             )
         return value
 
@@ -288,8 +288,8 @@ def read_state(folder: Path, fingerprint: str) -> dict[str, Any] | None:
     state: dict[str, Any] = torch.load(folder / STATE, map_location="cpu", weights_only=True)
     if state["fingerprint"] != fingerprint:
         raise ConfigError(
-            f"{folder}: holds a training by another recipe, other settings or other images; "
-            f"name another folder with --out, or delete {STATE} there to start anew."
+            f"{folder}: holds a training by another recipe, other settings or other images",
+            f"name another folder with --out, or delete {STATE} there to start anew",
         )
     return state
 

@@ -65,7 +65,10 @@ def fit_network(
         log.info("the training was finished by an earlier run")
         return target
     if recipe.batch % machine.world:
-        raise ConfigError(f"{recipe.name}: batch {recipe.batch} cannot be shared by {machine.world} processes.")
+        raise ConfigError(
+            f"{recipe.name}: batch {recipe.batch} cannot be shared by {machine.world} processes",
+            "use a multiple of their number",
+        )
     log.info(f"{recipe.architecture} on {len(learned.frame)} images, judged on {len(judged.frame)}; {machine}")
     torch.manual_seed(recipe.seed)
     model = first_network(recipe, weights, len(loaded.classes))
@@ -138,7 +141,10 @@ def _parts(loaded: Loaded, manifest: Path, recipe: NetworkRecipe) -> tuple[Loade
         if split == "val" or not recipe.partial:
             part = part.of(*part.classes)
         if len(part.frame) < least:
-            raise ConfigError(f"{manifest}: {len(part.frame)} images in the split {split!r}; needed are {least}.")
+            raise ConfigError(
+                f"{manifest}: {len(part.frame)} images in the split {split!r}",
+                f"{least} or more are needed",
+            )
         parts.append(part)
     return parts[0], parts[1]
 

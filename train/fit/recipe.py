@@ -220,7 +220,10 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         path = FOLDER / f"{name}.toml"
     if not path.is_file():
         known = ", ".join(sorted(one.stem for one in FOLDER.glob("*.toml")))
-        raise ConfigError(f"recipe {name!r} is unknown; known are {known}, or name a .toml file.")
+        raise ConfigError(
+            f"recipe {name!r} is unknown",
+            f"known are {known}, or name a .toml file",
+        )
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -176,8 +176,9 @@ def check_sources(data: Dataset) -> None:
     """Raises ConfigError where no source can be held out; to be called before hours of training."""
     if not any(len(data.scored(fold)) for fold in source_folds(data)):
         raise ConfigError(
-            f"no source can be left out: of no class would {LEAST_KEPT} images of another source remain. This recipe "
-            "needs the manifest's column 'dataset' with two sources or more; the recipe mobilenetv1 does not."
+            f"no source can be left out: of no class would {LEAST_KEPT} images of another source remain. This "
+            "recipe needs the manifest's column 'dataset' with two sources or more",
+            "name the sources there, or use the recipe mobilenetv1, which needs none",
         )
 
 

@@ -62,7 +62,9 @@ def evaluate(
     frame = read_manifest(manifest, split, splits=splits, licences=licences, classes=facts.classes)
     frame = frame[frame["class"].isin(names)].reset_index(drop=True)
     if frame.empty:
-        raise ConfigError(f"{manifest}: no row of split '{split}' has one of the classes {', '.join(names)}.")
+        raise ConfigError(
+            f"{manifest}: no row of split '{split}' has one of the classes {', '.join(names)}", "name another split"
+        )
     log.info(f"judging {len(frame)} images of split '{split}'")
     judged, unreadable = _judge(classifier, frame)
     figures = measure(
@@ -131,7 +133,10 @@ def _judge(classifier: Classifier, frame: pd.DataFrame) -> tuple[Judged, dict[st
             if batch:
                 logits.append(classifier.logits(np.stack(batch)))
     if not logits:
-        raise ConfigError("not one image of the split could be read; check the paths in the manifest.")
+        raise ConfigError(
+            "not one image of the split could be read",
+            "check the paths in the manifest",
+        )
     names = [one.name for one in classifier.card.classes]
     kept, values = frame[read].reset_index(drop=True), np.concatenate(logits)
     judged = Judged(

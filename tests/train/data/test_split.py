@@ -64,7 +64,7 @@ def test_sources_of_one_image_are_shared_out_together() -> None:
 
 @pytest.mark.parametrize("shares", [{}, {"train": 0.5}, {"train": 1.2, "val": -0.2}])
 def test_shares_that_are_none_are_refused(shares: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="all together 1"):
+    with pytest.raises(ConfigError, match="their sum 1"):
         split_by_patient(frame_of(10), shares, 0)
 
 
