@@ -82,7 +82,9 @@ def read_speeds(path: Path) -> dict[str, float]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file)
         if not {"model", "images_per_second"} <= set(rows.fieldnames or ()):
-            raise ConfigError(f"{path}: needs the columns 'model' and 'images_per_second'", "give the CSV of a benchmark")
+            raise ConfigError(
+                f"{path}: needs the columns 'model' and 'images_per_second'", "give the CSV of a benchmark"
+            )
         for row in rows:
             try:
                 speed = float(row["images_per_second"])
