@@ -46,13 +46,17 @@ def run(*arguments: object) -> str:
     return done.output
 
 
-def test_fit_export_and_evaluate_make_a_model_that_the_worker_runs(manifest: Path, tmp_path: Path) -> None:
+def test_fit_export_and_evaluate_make_a_model_that_the_worker_runs(
+    manifest: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "tiny.toml").write_text(RECIPE)
     # Stripes of one class are near-duplicates.
     fit = ("fit", "--manifest", manifest, "--recipe", tmp_path / "tiny.toml", "--weights", "none", "--allow-leaks")
-    assert "stands in two splits: near-duplicates" in run(*fit, "--out", tmp_path)
-    again = run(*fit, "--out", tmp_path)
-    assert "from an earlier run" in again
+    assert str(tmp_path / "checkpoint.pt") in run(*fit, "--out", tmp_path)
+    assert "stands in two splits: near-duplicates" in caplog.text
+    assert "npy, from an earlier run" not in caplog.text
+    run(*fit, "--out", tmp_path)
+    assert "npy, from an earlier run" in caplog.text
     validation = json.loads((tmp_path / "validation.json").read_text())
     assert set(validation["decays"]) == {"0.001", "0.1"}
     model = tmp_path / "model.onnx"
