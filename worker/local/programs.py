@@ -6,6 +6,7 @@ dynamic loader, as the user who calls them, on the files of the machine.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -94,26 +95,31 @@ def private_root(tree: Tree, say: Callable[[str], None]) -> Path:
         return root
     if not shutil.which("mmdebstrap"):
         raise ConfigError(
-            "mmdebstrap is missing; install it (apt-get install mmdebstrap) or install Orthanc >= 1.12.5."
+            "mmdebstrap is missing", "install it (apt-get install mmdebstrap) or install Orthanc >= 1.12.5"
         )
-    say(f"unpacking a private Debian {tree.suite} with {', '.join(tree.packages)} (once, into {root})")
     root.parent.mkdir(parents=True, exist_ok=True)
+    with root.with_name(f"{root.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits for the first one's tree
+        if not root.is_dir():
+            say(f"unpacking a private Debian {tree.suite} with {', '.join(tree.packages)} (once, into {root})")
+            _unpack(tree, root)
+    return root
+
+
+def _unpack(tree: Tree, root: Path) -> None:
+    """Make the tree beside `root`, and rename it when it is complete. Raises ConfigError."""
     fresh = root.with_name(f"{root.name}.{os.getpid()}")
     command = ["mmdebstrap", "--variant=extract", f"--include={','.join(tree.packages)}"]
-    command += [*(f"--aptopt={one}" for one in tree.options), tree.suite, str(fresh)]
+    command += [*(f"--aptopt={option}" for option in tree.options), tree.suite, str(fresh)]
     if os.geteuid() != 0:
         command = ["sudo", *command]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or ["no output"]
         raise ConfigError(
-            f"mmdebstrap could not unpack Debian {tree.suite}: {last[0]}. Is the package mirror reachable?"
+            f"mmdebstrap could not unpack Debian {tree.suite}: {last[0]}", "check that the package mirror is reachable"
         )
-    try:
-        fresh.rename(root)
-    except OSError:  # another process was first
-        shutil.rmtree(fresh, ignore_errors=True)
-    return root
+    fresh.rename(root)
 
 
 def _from_root(root: Path, inside: str) -> Program:

@@ -111,7 +111,7 @@ class Stack:
         program = self._redis_program
         self.redis = self._child("Redis", [*program.command, *arguments], program.env)
         # Its own words, not an answer at its port: that could be another Redis.
-        self._wait_for(self.redis, "Ready to accept connections", 20)
+        self._wait_for(self.redis, "Ready to accept connections")
         self._say(f"Redis    {self.redis_url}")
 
     def start_orthanc(self) -> None:
@@ -121,7 +121,7 @@ class Stack:
         path = self.layout.data / "orthanc.json"
         path.write_text(json.dumps(self._configuration(program), indent=2), encoding="utf-8")
         self.orthanc = self._child("Orthanc", [*program.command, str(path)], program.env)
-        self._wait_for(self.orthanc, "Orthanc has started", 60)
+        self._wait_for(self.orthanc, "Orthanc has started")
         self._say(f"Orthanc  {self.url}  (DICOM port {self.dicom_port})")
 
     def launch_worker(self) -> str:
@@ -135,12 +135,12 @@ class Stack:
         return name
 
     def wait_for_worker(self, name: str) -> None:
-        self._wait_for(self.workers[name], "worker is ready", 120)
+        self._wait_for(self.workers[name], "worker is ready")
         self._say(f"Worker   {name}  (log {self.workers[name].log})")
 
     @staticmethod
-    def _wait_for(child: Child, words: str, seconds: float) -> None:
-        child.wait_until(lambda: words in child.output(), seconds)
+    def _wait_for(child: Child, words: str) -> None:
+        child.wait_until(lambda: words in child.output())
 
     def stop(self) -> None:
         """Stop everything, in reverse order, within 10 seconds."""

@@ -10,10 +10,12 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
+from tests.helpers import HUNG
+
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments], env={**os.environ, **environment}, capture_output=True, text=True, timeout=120
+        [sys.executable, *arguments], env={**os.environ, **environment}, capture_output=True, text=True, timeout=HUNG
     )
 
 
