@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import Running
-from tests.helpers import eventually, fresh, sample
+from tests.helpers import HUNG, eventually, fresh, sample
 from worker.cli.waiting import wait_for_verdicts
 from worker.contract import VERDICT_KEY
 from worker.orthanc_client import Stored
@@ -27,7 +27,7 @@ LEG = "RG3_J2KI.dcm"
 def run(site: Running, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "worker", *map(str, arguments)]
     env = {**os.environ, **site.stack.environment}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
+    return subprocess.run(command, capture_output=True, text=True, timeout=HUNG, env=env)
 
 
 def test_send_waits_for_verdicts_and_tells_what_was_refused(site: Running, tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_nothing_survives_when_up_is_killed(tmp_path: Path) -> None:
 
 
 def test_demo_ends_by_itself_without_a_terminal_and_shows_every_verdict() -> None:
-    done = subprocess.run([sys.executable, "-m", "worker", "demo"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-m", "worker", "demo"], capture_output=True, text=True, timeout=HUNG)
     assert done.returncode == 0, done.stdout + done.stderr
     for scan, part in (("RG1", "adult_chest"), ("RG3", "other")):
         for encoding in ("J2KI", "J2KR", "UNCI", "UNCR"):
@@ -249,7 +249,7 @@ def test_demo_takes_a_folder_of_ones_own_and_says_what_it_leaves_alone(tmp_path:
     (tmp_path / "again.dcm").write_bytes(sample(LEG).read_bytes())
     (tmp_path / "slice.dcm").write_bytes(fresh("CT_small.dcm"))
     command = [sys.executable, "-m", "worker", "demo", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HUNG)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 distinct instances uploaded" in done.stdout
     assert "left alone (CT)" in done.stdout

@@ -11,7 +11,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import generate_uid
 
 from tests.end_to_end.conftest import Running
-from tests.helpers import eventually, fresh, read, to_bytes
+from tests.helpers import HUNG, eventually, fresh, read, to_bytes
 from worker.contract import ROUTES, redis_key
 from worker.errors import BadInput
 from worker.local.programs import find_program
@@ -51,7 +51,7 @@ def test_an_upload_over_c_store_gets_its_verdict_too(site: Running, tmp_path: Pa
     path.write_bytes(fresh(LEG))
     storescu = find_program("storescu")
     command = [*storescu.command, "-xw", "127.0.0.1", str(site.stack.dicom_port), str(path)]
-    subprocess.run(command, env=storescu.env, check=True, timeout=60)
+    subprocess.run(command, env=storescu.env, check=True, timeout=HUNG)
     # Uploading it again only tells its id: Orthanc answers AlreadyStored.
     [leg] = site.upload(path.read_bytes())
     assert site.verdicts([leg])[leg]["body_part"] == "other"

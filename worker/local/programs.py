@@ -6,6 +6,7 @@ dynamic loader, as the user who calls them, on the files of the machine.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import re
@@ -98,8 +99,19 @@ def private_root(tree: Tree) -> Path:
         raise ConfigError(
             "the program mmdebstrap is missing", "install it (apt-get install mmdebstrap), or install Orthanc >= 1.12.5"
         )
-    log.info("unpacking a private Debian %s with %s (once, into %s)", tree.suite, ", ".join(tree.packages), root)
     root.parent.mkdir(parents=True, exist_ok=True)
+    with root.with_name(f"{root.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits for the first one's tree
+        if not root.is_dir():
+            log.info(
+                "unpacking a private Debian %s with %s (once, into %s)", tree.suite, ", ".join(tree.packages), root
+            )
+            _unpack(tree, root)
+    return root
+
+
+def _unpack(tree: Tree, root: Path) -> None:
+    """Make the tree beside `root`, and rename it when it is complete. Raises ConfigError."""
     fresh = root.with_name(f"{root.name}.{os.getpid()}")
     command = ["mmdebstrap", "--variant=extract", f"--include={','.join(tree.packages)}"]
     command += [*(f"--aptopt={option}" for option in tree.options), tree.suite, str(fresh)]
@@ -111,11 +123,7 @@ def private_root(tree: Tree) -> Path:
         raise ConfigError(
             f"mmdebstrap could not unpack Debian {tree.suite} ({last[0]})", "check that the package mirror answers"
         )
-    try:
-        fresh.rename(root)
-    except OSError:  # another process was first
-        shutil.rmtree(fresh, ignore_errors=True)
-    return root
+    fresh.rename(root)
 
 
 def _from_root(root: Path, inside: str) -> Program:

@@ -114,7 +114,7 @@ class Stack:
         program = self._redis_program
         self.redis = self._child("Redis", [*program.command, *arguments], program.env)
         # Its own words, not an answer at its port: that could be another Redis.
-        self._wait_for(self.redis, "Ready to accept connections", 20)
+        self._wait_for(self.redis, "Ready to accept connections")
         log.info("Redis    %s", self.redis_url)
 
     def start_orthanc(self) -> None:
@@ -124,7 +124,7 @@ class Stack:
         path = self.layout.data / "orthanc.json"
         path.write_text(json.dumps(self._configuration(program), indent=2), encoding="utf-8")
         self.orthanc = self._child("Orthanc", [*program.command, str(path)], program.env)
-        self._wait_for(self.orthanc, "Orthanc has started", 60)
+        self._wait_for(self.orthanc, "Orthanc has started")
         log.info("Orthanc  %s  (DICOM port %d)", self.url, self.dicom_port)
 
     def launch_worker(self) -> str:
@@ -138,12 +138,12 @@ class Stack:
         return name
 
     def wait_for_worker(self, name: str) -> None:
-        self._wait_for(self.workers[name], "worker is ready", 120)
+        self._wait_for(self.workers[name], "worker is ready")
         log.info("Worker   %s  (log %s)", name, self.workers[name].log)
 
     @staticmethod
-    def _wait_for(child: Child, words: str, seconds: float) -> None:
-        child.wait_until(lambda: words in child.output(), seconds)
+    def _wait_for(child: Child, words: str) -> None:
+        child.wait_until(lambda: words in child.output())
 
     def stop(self) -> None:
         """Stop everything, in reverse order, within 10 seconds."""

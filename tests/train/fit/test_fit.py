@@ -46,6 +46,7 @@ def run(*arguments: object) -> str:
     return done.output
 
 
+@pytest.mark.slow
 def test_fit_export_and_evaluate_make_a_model_that_the_worker_runs(
     manifest: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -166,6 +167,7 @@ def test_gray_input_gives_what_three_equal_channels_give(shared: Path) -> None:
         torch.testing.assert_close(gray(image), colour(image.repeat(1, 3, 1, 1)), atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_model_cards_figures_are_those_of_the_packaged_model(shared: Path, tmp_path: Path) -> None:
     from worker.inference.classifier import PACKAGED_MODEL
 

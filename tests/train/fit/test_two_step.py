@@ -142,6 +142,7 @@ def test_settings_of_a_part_can_be_overridden_and_wrong_ones_are_named() -> None
         read_recipe("two_step", ["chest.colour=3"])
 
 
+@pytest.mark.slow
 def test_a_model_in_two_steps_is_fitted_exported_and_run_by_the_worker(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     manifest = write_manifest(tmp_path / "images", {"here": ("dev", 50), "there": ("dev", 50)})

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import fresh, sample
+from tests.helpers import HUNG, fresh, sample
 
 
 def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "worker", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=HUNG, **options)
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_help_costs_less_than_half_a_second_of_cpu() -> None:
 
 def test_celery_finds_the_application_by_its_documented_name() -> None:
     command = [sys.executable, "-m", "celery", "-A", "worker.app", "report"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HUNG, check=True)
     for setting in (
         "task_acks_late: True",
         "task_acks_on_failure_or_timeout: False",
