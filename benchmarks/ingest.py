@@ -11,18 +11,15 @@ the environment.
 from __future__ import annotations
 
 import argparse
-import statistics
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydicom.dataset import FileDataset
 
+from benchmarks.comparison import Comparison, fast_folder, in_turn
 from benchmarks.images import SIZES, delete_all, make_files
-from benchmarks.results_file import RESULTS, write
 from worker.local.stack import Layout, Stack
 from worker.orthanc_client import Archive
 from worker.settings import Settings
@@ -45,6 +42,15 @@ SETTINGS = (
     Setting("plugin and a worker", True, 1),
 )
 
+COMPARISON = Comparison(
+    "ingest",
+    "How much does the router slow Orthanc's ingest?",
+    unit="uploads/s",
+    setups=tuple(setting.name for setting in SETTINGS),
+    rounds=9,
+    files=200,
+)
+
 
 def measure(stack: Stack, files: list[bytes]) -> float:
     """Uploads a second."""
@@ -58,8 +64,8 @@ def measure(stack: Stack, files: list[bytes]) -> float:
     with ThreadPoolExecutor(CLIENTS) as pool:
         list(pool.map(client, range(CLIENTS)))
     took = time.perf_counter() - start
-    for one in archives:
-        one.close()
+    for archive in archives:
+        archive.close()
     return len(files) / took
 
 
@@ -68,61 +74,47 @@ def settle(stack: Stack, uploaded: int) -> None:
     archive = Archive(Settings(orthanc_url=stack.url))
     while (status := archive.plugin_status()) is not None and status["published_since_start"] < uploaded:
         time.sleep(0.1)
-    while stack.workers and next(archive.without_verdict(("CR",)), None) is not None:
+    while stack.workers and archive.count_without_verdict(["CR"]):
         time.sleep(0.2)
     delete_all(stack)
     archive.close()
 
 
-def main() -> None:
-    """Measure, print the table, write the CSV."""
-    parser = argparse.ArgumentParser(description="How much does the router slow Orthanc's ingest?")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--files", type=int, default=200, help="uploads in each round")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args()
-    rows = [["images", "round", *(one.name for one in SETTINGS)]]
-    print(
-        f"| images | set-up | uploads/s (median of {options.rounds}) | ratio to bare (median of pairs) | all ratios |"
-    )
-    print("| --- | --- | --- | --- | --- |")
-    for size, make in SIZES.items():
-        rates = compare(make, options.rounds, options.files)
-        base = rates[SETTINGS[0].name]
-        for name, values in rates.items():
-            ratios = [value / other for value, other in zip(values, base)]
-            spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-            print(
-                f"| {size} | {name} | {statistics.median(values):.0f} | {statistics.median(ratios):.3f} | {spread} |",
-                flush=True,
-            )
-        rows += [[size, str(n + 1), *(f"{one:.2f}" for one in each)] for n, each in enumerate(zip(*rates.values()))]
-    write(options.out, "ingest", rows)
-
-
 def compare(make: Callable[[], FileDataset], rounds: int, files: int) -> dict[str, list[float]]:
     """Uploads a second of each set-up in each round, in turn; a first round warms up and does not count."""
-    rates: dict[str, list[float]] = {one.name: [] for one in SETTINGS}
-    # In memory where that is possible: a disk's moods are larger than what is measured.
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(prefix="ingest-", dir=memory if memory.is_dir() else None) as folder:
+    rates: dict[str, list[float]] = {setting.name: [] for setting in SETTINGS}
+    with fast_folder("ingest-") as folder:
         stacks = {
-            one.name: Stack(Layout(Path(folder) / one.name.replace(" ", "-"), one.workers, with_plugin=one.with_plugin))
-            for one in SETTINGS
+            setting.name: Stack(
+                Layout(folder / setting.name.replace(" ", "-"), setting.workers, with_plugin=setting.with_plugin)
+            )
+            for setting in SETTINGS
         }
         try:
             for stack in stacks.values():
                 stack.start()
             for index in range(rounds + 1):
-                for one in SETTINGS if index % 2 else SETTINGS[::-1]:
-                    rate = measure(stacks[one.name], make_files(make, files))
-                    settle(stacks[one.name], files * (index + 1))
+                for setting in in_turn(SETTINGS, index):
+                    rate = measure(stacks[setting.name], make_files(make, files))
+                    settle(stacks[setting.name], files * (index + 1))
                     if index:
-                        rates[one.name].append(rate)
+                        rates[setting.name].append(rate)
         finally:
             for stack in stacks.values():
                 stack.stop()
     return rates
+
+
+def measure_all(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, list[float]]]]:
+    """The rates of all set-ups, for each size of images."""
+    for size, make in SIZES.items():
+        yield size, compare(make, options.rounds, options.files)
+
+
+def main() -> None:
+    """Measure, print the table, write the CSV."""
+    options = COMPARISON.read_options()
+    COMPARISON.report(options, measure_all(options))
 
 
 if __name__ == "__main__":

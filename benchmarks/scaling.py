@@ -11,23 +11,36 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
-import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 
+from benchmarks.comparison import Comparison, fast_folder, in_turn
 from benchmarks.images import SIZES, delete_all, make_files
-from benchmarks.results_file import RESULTS, write
+from orthanc_plugin.settings import Settings as PluginSettings
 from worker.ledger import Ledger
 from worker.local.stack import Layout, Stack
 from worker.orthanc_client import Archive
 from worker.settings import Settings
 
-WORKERS = (1, 2)
+WORKERS = {"1 worker": 1, "2 workers": 2}
+CHUNK = PluginSettings().chunk_size
 SETTLED = 64
 """Images at the start and at the end of a round that do not count: workers load their model, and end apart."""
+
+COMPARISON = Comparison(
+    "scaling",
+    "How much more do two workers of one core each do than one?",
+    unit="images/s",
+    setups=tuple(WORKERS),
+    rounds=5,
+    files=256,
+    # The count rises by a chunk a worker at once: it may pass SETTLED by that much, and must not have reached the end.
+    least_files=2 * SETTLED + CHUNK * max(WORKERS.values()),
+    reason=f"the first and the last {SETTLED} do not count, and each worker must judge a chunk of {CHUNK} between them",
+    cores=max(WORKERS.values()),
+)
 
 
 def throughput(stack: Stack, files: list[bytes], workers: int) -> float:
@@ -36,13 +49,13 @@ def throughput(stack: Stack, files: list[bytes], workers: int) -> float:
         ledger = Ledger(stack.redis_url, archive.identifier())
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(archive.upload, files))
-        while sum(ledger.queue_lengths().values()) < len(files) // 32:
+        while sum(ledger.queue_lengths().values()) < len(files) // CHUNK:
             time.sleep(0.1)
         before = _judged(ledger)
         names = [_launch_on(stack, core) for core in sorted(os.sched_getaffinity(0))[:workers]]
         first = _reached(ledger, before + SETTLED)
         last = _reached(ledger, before + len(files) - SETTLED)
-        while next(archive.without_verdict(("CR",)), None) is not None:
+        while archive.count_without_verdict(["CR"]):
             time.sleep(0.2)
     for name in names:
         stack.stop_worker(name)
@@ -71,39 +84,23 @@ def _reached(ledger: Ledger, wanted: int) -> tuple[int, float]:
     return judged, time.perf_counter()
 
 
-def main() -> None:
-    """Measure, print the table, write the CSV."""
-    parser = argparse.ArgumentParser(description="How much more do two workers of one core each do than one?")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--files", type=int, default=256, help="images in each round")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args()
-    if len(os.sched_getaffinity(0)) < max(WORKERS):
-        parser.error(f"needs {max(WORKERS)} cores, one for each worker.")
-    rows = [["images", "round", *(f"{number} workers" for number in WORKERS)]]
-    print(f"| images | workers | images/s (median of {options.rounds}) | ratio to one (median of pairs) | all ratios |")
-    print("| --- | --- | --- | --- | --- |")
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(prefix="scaling-", dir=memory if memory.is_dir() else None) as folder:
-        layout = Layout(Path(folder), workers=0, concurrency=1, environment={"DICOM_ROUTER_CORES": "1"})
+def measure(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, list[float]]]]:
+    """Images a second by number of workers, one value a round, for each size of images."""
+    with fast_folder("scaling-") as folder:
+        layout = Layout(folder, workers=0, concurrency=1, environment={"DICOM_ROUTER_CORES": "1"})
         with Stack(layout) as stack:
             for size, make in SIZES.items():
-                rates: dict[int, list[float]] = {number: [] for number in WORKERS}
-                for turn in range(options.rounds):
-                    for number in WORKERS if turn % 2 else WORKERS[::-1]:
-                        rates[number].append(throughput(stack, make_files(make, options.files), number))
-                for number, values in rates.items():
-                    ratios = [value / one for value, one in zip(values, rates[WORKERS[0]])]
-                    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-                    print(
-                        f"| {size} | {number} | {statistics.median(values):.1f} | {statistics.median(ratios):.2f} | "
-                        f"{spread} |",
-                        flush=True,
-                    )
-                rows += [
-                    [size, str(n + 1), *(f"{one:.2f}" for one in each)] for n, each in enumerate(zip(*rates.values()))
-                ]
-    write(options.out, "scaling", rows)
+                rates: dict[str, list[float]] = {name: [] for name in WORKERS}
+                for index in range(options.rounds):
+                    for name in in_turn(list(WORKERS), index):
+                        rates[name].append(throughput(stack, make_files(make, options.files), WORKERS[name]))
+                yield size, rates
+
+
+def main() -> None:
+    """Measure, print the table, write the CSV."""
+    options = COMPARISON.read_options()
+    COMPARISON.report(options, measure(options))
 
 
 if __name__ == "__main__":

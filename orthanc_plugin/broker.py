@@ -156,8 +156,8 @@ class Broker:
             raise BrokerDown(type(error).__name__) from error
 
     def queue_lengths(self) -> dict[str, int]:
-        """Messages waiting in each queue, and those that workers hold (`unacked`)."""
-        return self._ask(queue_lengths)
+        """Messages waiting in each queue, in workers' hands (`unacked`), and for other workers (`parked`)."""
+        return self._ask(lambda redis: queue_lengths(redis, self.archive))
 
     def walk_offset(self) -> int:
         """How far the current pass through the archive has come; 0 where unknown."""

@@ -19,6 +19,12 @@ from worker.orthanc_client import Archive
 
 T = TypeVar("T")
 
+PATIENCE = 4
+"""Deadlines of tests are given in seconds of a quiet machine, and each is multiplied by this."""
+
+HUNG = 600
+"""Seconds after which a command counts as hung. No command of the tests takes a tenth of it on a quiet machine."""
+
 SHARED = Path(__file__).parents[2] / "shared"
 """Images that cannot be published with the project; see conftest.needs_shared."""
 
@@ -87,7 +93,8 @@ def verdicts(archive: Archive, ids: list[str], seconds: float = 120) -> dict[str
 
 
 def eventually(question: Callable[[], T], seconds: float = 60, what: str = "the condition") -> T:
-    """Ask until the answer is true; that answer. Fails the test when the time is over."""
+    """Ask until the answer is true; that answer. Fails the test after `seconds` times PATIENCE."""
+    seconds *= PATIENCE
     deadline = time.monotonic() + seconds
     while True:
         answer = question()

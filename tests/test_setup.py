@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import HUNG
+
 ROOT = Path(__file__).parents[1]
 TOOLS = ("sh", "cat", "sha256sum", "cut", "tr", "test", "echo")
 
@@ -23,7 +25,7 @@ def run(tmp_path: Path, **programs: str) -> subprocess.CompletedProcess[str]:
         (folder / name.replace("_", "-")).chmod(0o755)
     return subprocess.run(
         ["sh", "requirements/setup", str(tmp_path / "env"), "requirements/plugin.txt"],
-        env={"PATH": str(folder)}, cwd=ROOT, capture_output=True, text=True, timeout=30,
+        env={"PATH": str(folder)}, cwd=ROOT, capture_output=True, text=True, timeout=HUNG,
     )  # fmt: skip
 
 

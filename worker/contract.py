@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 XRAY_MODALITIES = ("CR", "DX", "RG", "DR")
@@ -24,6 +24,11 @@ RESERVED_NAMES = frozenset({REVIEW, MISMATCH, FAILED, REVIEWED, UNDELIVERED})
 
 BODY_PART_KEY, BODY_PART_NAME = 5510, "BodyPart"
 VERDICT_KEY, VERDICT_NAME = 5511, "BodyPartVerdict"
+UNION_KEY, UNION_NAME = 5514, "BodyPartUnion"
+"""On series and study: the labels that we wrote there, as a sorted JSON list."""
+
+USER_METADATA = {BODY_PART_NAME: BODY_PART_KEY, VERDICT_NAME: VERDICT_KEY, UNION_NAME: UNION_KEY}
+"""What `UserMetadata` in Orthanc's configuration should register; where it does not, the numbers serve."""
 
 _LABEL = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -51,25 +56,49 @@ def make_message(archive: str, ids: Sequence[str], *, force: bool = False) -> di
 
 
 # --- Redis keys ------------------------------------------------------------
+#
+# Every key that is ours begins with `dicom-router:<archive>:`. Redis may lose any of them at any
+# time: see orthanc_plugin/follower.py (position) and worker/verdict/record.py (planned).
+#
+#   name                  type         written by        read by            its end
+#   position              hash         plugin, a round   plugin             one an archive, replaced
+#   seen                  sorted set   plugin, a round   plugin             numbers behind the overlap window go
+#   walk                  string       plugin, a stride  plugin             one an archive, 0 after each pass
+#   in-work:<instance>    string       worker, a batch   worker             when the batch is done, else 7 days
+#   planned:<instance>    set          worker, a record  worker             when it is recorded, else 30 days
+#   lock:<study>          string       worker, a record  worker             when it is recorded, else 60 s
+#   inferences:<worker>   string       worker, a batch   status             30 days after the last batch
+#   workers               sorted set   worker, a batch   status             the same, worker by worker
+#
+# Up to version 0.1.0 `in-work`, `planned` and `inferences` were hashes without an end: nothing
+# reads them any more, and a worker gives them 7 days when it starts.
+#
+# Celery's own, without our prefix: the lists `classify`, `backfill` and `route` (queues), the hash
+# `unacked` and the sorted set `unacked_index` (messages in workers' hands), sets `_kombu.binding.*`.
 
 UNACKED_KEY = "unacked"
 """Where Celery's Redis transport keeps the messages that a worker holds."""
 
 PARKED_KEY = "dicom-router:parked"
-"""Messages that wait for a worker of a newer version or of another archive: see worker.queue.parked."""
+"""Messages that wait for a worker of a newer version or of another archive: a sorted set of tickets, each
+JSON [version, archive, ...]; "" for an archive that is not known. See worker.queue.parked.
+"""
 
 
 def redis_key(archive: str, *parts: str) -> str:
-    """A key of ours for the archive of this name. The keys: orthanc_plugin/broker.py and worker/ledger.py."""
+    """A key of ours for the archive of this name; the table above lists all of them."""
     return ":".join(("dicom-router", archive, *parts))
 
 
-def queue_lengths(redis: Any) -> dict[str, int]:
-    """Messages waiting in each queue, those that workers hold (`unacked`) and those that wait for
-    another worker (`parked`); `redis` is a client.
+def queue_lengths(redis: Any, archive: str = "") -> dict[str, int]:
+    """Messages waiting in each queue, in workers' hands (`unacked`), and waiting for other workers (`parked`).
+
+    redis: a client. archive: leave out what is parked for other archives than this one.
     """
-    pipe = redis.pipeline().llen(CLASSIFY_QUEUE).llen(BACKFILL_QUEUE).hlen(UNACKED_KEY).zcard(PARKED_KEY)
-    return dict(zip((CLASSIFY_QUEUE, BACKFILL_QUEUE, "unacked", "parked"), pipe.execute()))
+    pipe = redis.pipeline().llen(CLASSIFY_QUEUE).llen(BACKFILL_QUEUE).hlen(UNACKED_KEY).zrange(PARKED_KEY, 0, -1)
+    classify, backfill, unacked, tickets = pipe.execute()
+    parked = [ticket for ticket in tickets if not archive or json.loads(ticket)[1] in ("", archive)]
+    return {CLASSIFY_QUEUE: classify, BACKFILL_QUEUE: backfill, "unacked": unacked, "parked": len(parked)}
 
 
 # --- broker ----------------------------------------------------------------
@@ -132,9 +161,52 @@ def dump_verdict(verdict: Mapping[str, Any]) -> str:
 
 
 def load_verdict(text: str | None) -> dict[str, Any] | None:
-    """The verdict in a metadata value; None where there is none or it cannot be read."""
-    try:
-        verdict = json.loads(text or "")
-    except ValueError:
+    """The verdict in a metadata value; None where there is none, or it is of a wrong shape.
+
+    A verdict has an `outcome` and a list of `labels`, which may be empty. What
+    else the code reads must be of its type or null where it is there at all;
+    keys of later versions are kept.
+    """
+    verdict = _load(text)
+    if not isinstance(verdict, dict) or not isinstance(verdict.get("outcome"), str):
         return None
-    return verdict if isinstance(verdict, dict) and "outcome" in verdict else None
+    if not _are_texts(verdict.get("labels")):
+        return None
+    for key, kinds in _VERDICT_TYPES.items():
+        value = verdict.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+            return None
+    error = verdict.get("error")
+    if error is not None and not all(isinstance(error.get(key), str) for key in ("kind", "message")):
+        return None
+    return verdict
+
+
+_VERDICT_TYPES: dict[str, tuple[type, ...]] = {
+    "body_part": (str,),
+    "confidence": (int, float),
+    "probabilities": (dict,),
+    "error": (dict,),
+}
+
+
+def dump_union(labels: Iterable[str]) -> str:
+    """The labels of a series or study as they stand in its metadata: a sorted JSON list."""
+    return json.dumps(sorted(labels), separators=(",", ":"))
+
+
+def load_union(text: str | None) -> frozenset[str] | None:
+    """The labels in a metadata value; None where there is none, or it is of a wrong shape."""
+    labels = _load(text)
+    return frozenset(labels) if _are_texts(labels) else None
+
+
+def _load(text: str | None) -> Any:
+    try:
+        return json.loads(text or "")
+    except (ValueError, RecursionError):
+        return None
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)

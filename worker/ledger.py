@@ -1,11 +1,13 @@
 """The workers' shared notes in Redis: crashes, planned labels, locks, counters.
 
 Nothing here is the truth; Redis may forget all of it, and the outcome is the
-same, only slower or less well explained.
+same, only slower or less well explained. The keys, with their types and their
+ends, are listed in worker/contract.py.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,8 +16,66 @@ from worker.contract import queue_lengths, redis_key
 from worker.errors import BrokerUnavailable
 
 CRASHES_ALLOWED = 2
-LOCK_SECONDS = 60
-"""How long a study's lock outlives a worker that died with it; recording a study takes milliseconds."""
+LOCK_SECONDS = 60.0
+"""How long a study's lock outlives a worker that died with it. Recording a study takes milliseconds as a rule."""
+
+DAY_SECONDS = 24 * 3600
+CRASH_NOTE_SECONDS = 7 * DAY_SECONDS
+"""How long it is remembered that a process died over an image.
+
+Far above the time in which the message of a dead worker comes back (minutes)
+and the time that a message may wait in a long queue (days)."""
+PLAN_SECONDS = 30 * DAY_SECONDS
+"""How long labels are remembered that were about to be written to an image without a verdict."""
+COUNTER_SECONDS = 30 * DAY_SECONDS
+"""How long the counter of a worker outlives its last batch: every new container has a new name."""
+
+HASHES_OF_BEFORE = ("in-work", "planned", "inferences")
+"""Keys of version 0.1.0, which had no end."""
+
+
+class StudyLock:
+    """The lock of one study, in the hands of this process.
+
+    Orthanc may be slow, and a study large: `keep` is called before each write,
+    so that the lock lasts as long as the work moves on. Whoever lost the lock
+    (a pause of the machine, a Redis that was emptied) learns it by an error.
+    """
+
+    def __init__(self, ledger: Ledger, lock: Any, study: str) -> None:
+        self._ledger, self._lock, self._study = ledger, lock, study
+        self._extended = time.monotonic()
+
+    def keep(self) -> None:
+        """Extend the lock where half of its time is over. Raises BrokerUnavailable where it is lost."""
+        from redis.exceptions import LockError
+
+        if time.monotonic() - self._extended < self._lock.timeout / 2:
+            return
+        now = time.monotonic()
+        try:
+            with self._ledger._redis():
+                self._lock.reacquire()
+        except LockError as error:
+            raise self._lost() from error
+        self._extended = now
+
+    def check(self) -> None:
+        """Ask Redis whether the lock is ours. Raises BrokerUnavailable where it is not.
+
+        Called before anything is removed: what another worker has added meanwhile must not go.
+        """
+        self.keep()
+        with self._ledger._redis():
+            owned = self._lock.owned()
+        if not owned:
+            raise self._lost()
+
+    def _lost(self) -> BrokerUnavailable:
+        return BrokerUnavailable(
+            f"the lock of study {self._study} was lost while its labels were being written",
+            "the images are recorded again; if it happens often, look at why Orthanc is slow",
+        )
 
 
 class Ledger:
@@ -35,30 +95,32 @@ class Ledger:
         if not ids:
             return {}
         with self._redis() as redis:
-            values = redis.hmget(self._key("in-work"), list(ids))
-        return {one: int(value) for one, value in zip(ids, values) if value is not None}
+            values = redis.mget([self._key("in-work", instance) for instance in ids])
+        return {instance: int(value) for instance, value in zip(ids, values) if value is not None}
 
     def enter(self, ids: Sequence[str]) -> None:
         """Note images as in work. One alone is blamed if the process dies now; several are suspects."""
         with self._redis() as redis:
             pipe = redis.pipeline()
-            for one in ids:
+            for instance in ids:
+                key = self._key("in-work", instance)
                 if len(ids) == 1:
-                    pipe.hincrby(self._key("in-work"), one, 1)
+                    pipe.incr(key)
                 else:
-                    pipe.hsetnx(self._key("in-work"), one, 0)
+                    pipe.set(key, 0, nx=True)
+                pipe.expire(key, CRASH_NOTE_SECONDS)
             pipe.execute()
 
     def leave(self, ids: Sequence[str]) -> None:
         """These images are done with, or put back for no fault of theirs."""
         if ids:
             with self._redis() as redis:
-                redis.hdel(self._key("in-work"), *ids)
+                redis.delete(*(self._key("in-work", instance) for instance in ids))
 
     # --- recording -----------------------------------------------------------------
 
     @contextmanager
-    def study_lock(self, study: str) -> Iterator[None]:
+    def study_lock(self, study: str) -> Iterator[StudyLock]:
         """One worker at a time for a study."""
         from redis.exceptions import LockError
 
@@ -66,10 +128,11 @@ class Ledger:
             lock = redis.lock(self._key("lock", study), timeout=LOCK_SECONDS, blocking_timeout=LOCK_SECONDS)
             if not lock.acquire():
                 raise BrokerUnavailable(
-                    f"the lock of study {study} stayed taken for {LOCK_SECONDS} s; trying again later."
+                    f"the lock of study {study} stayed taken for {LOCK_SECONDS:g} s",
+                    "the images are recorded when the other worker is done",
                 )
         try:
-            yield
+            yield StudyLock(self, lock, study)
         finally:
             try:
                 with self._redis():
@@ -82,31 +145,45 @@ class Ledger:
         if not labels:
             return {}
         with self._redis() as redis:
-            key = self._key("planned")
-            earlier = redis.hmget(key, list(labels))
-            noted = {one: set(text.decode().split(",")) - {""} for one, text in zip(labels, earlier) if text}
-            redis.hset(
-                key,
-                mapping={one: ",".join(sorted(noted.get(one, set()) | set(wanted))) for one, wanted in labels.items()},
-            )
-        return noted
+            pipe = redis.pipeline()
+            for instance in labels:
+                pipe.smembers(self._key("planned", instance))
+            for instance, planned in labels.items():
+                if planned:
+                    pipe.sadd(self._key("planned", instance), *planned)
+                pipe.expire(self._key("planned", instance), PLAN_SECONDS)
+            earlier = pipe.execute()[: len(labels)]
+        return {instance: {label.decode() for label in noted} for instance, noted in zip(labels, earlier) if noted}
 
     def forget_plan(self, ids: Sequence[str]) -> None:
+        """These images have their verdict, or are gone."""
         if ids:
             with self._redis() as redis:
-                redis.hdel(self._key("planned"), *ids)
+                redis.delete(*(self._key("planned", instance) for instance in ids))
 
     # --- counters ------------------------------------------------------------------
 
     def count_inferences(self, worker: str, number: int) -> None:
         """Add to what a worker has judged by its model."""
+        now = time.time()
+        workers, counter = self._key("workers"), self._key("inferences", worker)
         with self._redis() as redis:
-            redis.hincrby(self._key("inferences"), worker, number)
+            pipe = redis.pipeline()
+            pipe.incrby(counter, number)
+            pipe.expire(counter, COUNTER_SECONDS)
+            pipe.zadd(workers, {worker: now})
+            pipe.zremrangebyscore(workers, "-inf", now - COUNTER_SECONDS)
+            pipe.expire(workers, COUNTER_SECONDS)
+            pipe.execute()
 
     def inferences(self) -> dict[str, int]:
-        """Images judged by each worker since Redis was emptied."""
+        """Images judged by each worker of the last 30 days, since Redis was emptied."""
         with self._redis() as redis:
-            return {name.decode(): int(n) for name, n in redis.hgetall(self._key("inferences")).items()}
+            workers = [name.decode() for name in redis.zrange(self._key("workers"), 0, -1)]
+            if not workers:
+                return {}
+            counts = redis.mget([self._key("inferences", worker) for worker in workers])
+        return {worker: int(count) for worker, count in zip(workers, counts) if count is not None}
 
     def queue_lengths(self) -> dict[str, int]:
         """Messages waiting, and those in workers' hands (`unacked`)."""
@@ -140,13 +217,24 @@ class Ledger:
     def _redis(self) -> Iterator[Any]:
         import redis
 
-        if self._client is None:
-            self._client = redis.Redis.from_url(self._url, socket_timeout=5.0, socket_connect_timeout=5.0, **self._tls)
         try:
+            if self._client is None:
+                client = redis.Redis.from_url(self._url, socket_timeout=5.0, socket_connect_timeout=5.0, **self._tls)
+                self._end_hashes_of_before(client)
+                self._client = client
             yield self._client
         except redis.exceptions.LockError:
             raise
         except (redis.RedisError, OSError) as error:
+            # The text of the error may hold the address with its password.
             raise BrokerUnavailable(
-                f"Redis does not answer ({type(error).__name__}); start it, or set DICOM_ROUTER_REDIS_URL."
+                f"Redis does not answer ({type(error).__name__})", "start it, or set DICOM_ROUTER_REDIS_URL"
             ) from error
+
+    def _end_hashes_of_before(self, client: Any) -> None:
+        """Give what version 0.1.0 left behind an end; its workers may still run beside this one."""
+        if not self._archive:
+            return
+        for name in HASHES_OF_BEFORE:
+            if client.ttl(self._key(name)) == -1:
+                client.expire(self._key(name), CRASH_NOTE_SECONDS)

@@ -3,18 +3,23 @@
 Each is an environment variable DICOM_ROUTER_<NAME>, or a key of the TOML file
 that DICOM_ROUTER_CONFIG names; the environment wins. Secrets come from the
 environment or from a file, never from a command line.
+
+Addresses may hold a password (`http://user:password@host`), so no error and no
+`repr` shows the address of Orthanc or Redis as it was given.
 """
 
 from __future__ import annotations
 
 import os
 import ssl
+import tomllib
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -38,10 +43,19 @@ class Settings(BaseSettings):
 
     # An empty variable is one that is not set: compose files write `NAME: ${OTHER:-}`.
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, protected_namespaces=()
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+        hide_input_in_errors=True,
     )
 
-    orthanc_url: str = Field("http://127.0.0.1:8042", description="Address of Orthanc's REST API.")
+    orthanc_url: str = Field(
+        "http://127.0.0.1:8042",
+        description="Address of Orthanc's REST API. A user and a password in it (percent-encoded) serve where "
+        "the next settings give none.",
+    )
     orthanc_username: str = Field(
         "", description="User of Orthanc's REST API. Without it: none, for an Orthanc that asks for none."
     )
@@ -60,6 +74,7 @@ class Settings(BaseSettings):
     )
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
+        repr=False,  # it may hold the password
         description="The broker, the same as the plugin's `RedisUrl`. Give that Redis `appendonly yes` and "
         "`maxmemory-policy noeviction`.",
     )
@@ -122,6 +137,50 @@ class Settings(BaseSettings):
         "prefix count as somebody else's, ours of an earlier setting too.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_credentials(cls, values: Any) -> Any:
+        """Move user and password out of Orthanc's address; those that are set by themselves win."""
+        if not isinstance(values, dict):
+            return values
+        try:
+            parts = urlsplit(values.get("orthanc_url", ""))
+        except (ValueError, TypeError, AttributeError):
+            return values  # the address is refused below
+        userinfo, at, host = parts.netloc.rpartition("@")
+        if not at:
+            return values
+        user, _, password = (unquote(part) for part in userinfo.partition(":"))
+        return {
+            **values,
+            "orthanc_url": urlunsplit(parts._replace(netloc=host)),
+            "orthanc_username": values.get("orthanc_username") or user,
+            "orthanc_password": values.get("orthanc_password") or password,
+        }
+
+    @field_validator("orthanc_url")
+    @classmethod
+    def _orthanc_address(cls, value: str) -> str:
+        parts = _split_address(value, ("http", "https"))
+        if not parts.hostname:
+            raise ValueError("it names no host")
+        import httpx
+
+        try:
+            httpx.URL(value)
+        except httpx.InvalidURL:
+            raise ValueError("its host is not a name or an address of a machine") from None
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_address(cls, value: str) -> str:
+        parts = _split_address(value, ("redis", "rediss"))
+        database = parts.path.strip("/")
+        if database and not (database.isascii() and database.isdigit()):
+            raise ValueError("what follows the host must be the number of a database, such as /0")
+        return value
+
     @field_validator("modalities", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -147,8 +206,15 @@ class Settings(BaseSettings):
         path = os.environ.get(f"{PREFIX}CONFIG")
         return (*sources, TomlConfigSettingsSource(settings_cls, Path(path))) if path else sources
 
+    def at(self, orthanc_url: str) -> Settings:
+        """These settings with another address of Orthanc. Raises ConfigError."""
+        try:
+            return type(self).model_validate({**self.model_dump(exclude_unset=True), "orthanc_url": orthanc_url})
+        except ValidationError as error:
+            raise _config_error(error) from None
+
     def password(self) -> str:
-        """Orthanc's password, from its variable or its file. Raises ConfigError."""
+        """Orthanc's password, from its file, its variable or its address. Raises ConfigError."""
         if self.orthanc_password_file is None:
             return self.orthanc_password.get_secret_value()
         return _read_secret(self.orthanc_password_file, "ORTHANC_PASSWORD_FILE")
@@ -173,9 +239,32 @@ class Settings(BaseSettings):
                 ssl.create_default_context(cafile=self.ca_file)
             except OSError as error:  # SSLError is one
                 raise ConfigError(
-                    f"{PREFIX}CA_FILE is {self.ca_file}: it cannot be read as PEM ({error.strerror})."
+                    f"{PREFIX}CA_FILE is {self.ca_file}: it cannot be read as PEM ({error.strerror})",
+                    "name a file of certificates (PEM), or none for those that the system trusts",
                 ) from error
         return self.ca_file
+
+
+def _split_address(value: str, schemes: Collection[str]) -> SplitResult:
+    """The parts of an address. Raises ValueError, which quotes nothing of it."""
+    if any(character.isspace() or not character.isprintable() for character in value):
+        raise ValueError("it holds a space or a character that cannot be printed")
+    wanted = " or ".join(f"{scheme}://" for scheme in schemes)
+    if not value.lower().startswith(tuple(f"{scheme}://" for scheme in schemes)):
+        raise ValueError(f"it must begin with {wanted}")
+    try:
+        parts = urlsplit(value)
+        # urlsplit finds a port of other than digits, or above 65535, when it is asked for it.
+        if parts.port == 0:
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            "its host or port cannot be read (a port is a number from 1 to 65535; in a user or password, "
+            "write / as %2F, [ as %5B and so on)"
+        ) from None
+    if parts.query or parts.fragment or "@" in parts.path:
+        raise ValueError("it holds ?, # or @ behind the host (in a user or password, write them as %3F, %23 and %40)")
+    return parts
 
 
 def _read_secret(path: Path, name: str) -> str:
@@ -183,7 +272,10 @@ def _read_secret(path: Path, name: str) -> str:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise ConfigError(f"{PREFIX}{name} is {path}: it cannot be read ({reason}).") from error
+        raise ConfigError(
+            f"{PREFIX}{name} is {path}: it cannot be read ({reason})",
+            "name a text file that this user may read",
+        ) from error
 
 
 @cache
@@ -191,16 +283,26 @@ def get_settings() -> Settings:
     """The settings of this process, read once. Raises ConfigError naming the variable."""
     path = os.environ.get(f"{PREFIX}CONFIG")
     if path and not Path(path).is_file():
-        raise ConfigError(f"{PREFIX}CONFIG is {path}: there is no such file.")
+        raise ConfigError(f"{PREFIX}CONFIG is {path}: there is no such file", "name a TOML file, or unset the variable")
     try:
         return Settings()
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = "_".join(str(part) for part in first["loc"]).upper()
-        # What was given to a setting that we don't know may be a secret, too.
-        secret = first["type"] == "extra_forbidden" or "PASSWORD" in name
-        given = "" if secret else f" is {first.get('input')!r}"
-        raise ConfigError(f"{PREFIX}{name}{given}: {first['msg']}.") from error
+        raise _config_error(error) from None  # its text quotes what was given
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        # The text of a TOML error names line and column only.
+        reason = str(error) if isinstance(error, tomllib.TOMLDecodeError) else type(error).__name__
+        raise ConfigError(f"{PREFIX}CONFIG is {path}: it cannot be read ({reason})", "correct the file") from None
+
+
+def _config_error(error: ValidationError) -> ConfigError:
+    """The first fault, by the name of its variable. What may hold a secret is not quoted."""
+    first = error.errors(include_url=False)[0]
+    name = "_".join(str(part) for part in first["loc"]).upper()
+    # What was given to a setting that we don't know may be a secret, too.
+    secret = first["type"] == "extra_forbidden" or "PASSWORD" in name or name.endswith("_URL")
+    given = "" if secret else f" is {first.get('input')!r}"
+    reason = first["msg"].removeprefix("Value error, ")
+    return ConfigError(f"{PREFIX}{name}{given}: {reason}", "correct the variable, or the key of the TOML file")
 
 
 def usable_cores() -> int:

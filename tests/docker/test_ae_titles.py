@@ -56,7 +56,7 @@ class Viewer:
         return {str(pydicom.dcmread(one, stop_before_pixels=True).SOPInstanceUID) for one in folder.iterdir()}
 
     def _run(self, name: str, title: str, level: str, caller: str, keys: Mapping[str, str], *more: str) -> str:
-        program = find_program(name, print)
+        program = find_program(name)
         query = [word for key, value in keys.items() for word in ("-k", f"{key}={value}")]
         command = [*program.command, "-v", "-S", "-aet", caller, "-aec", title, "-k", f"QueryRetrieveLevel={level}"]
         address = [self._address, str(self._ports[title])]
@@ -183,7 +183,7 @@ def test_what_is_sent_to_an_ae_title_gets_its_label_from_its_pixels(
     deployment, viewer = site
     (tmp_path / "leg.dcm").write_bytes(from_picture(next((shared / "data/xray/images/other").iterdir())))
     uid = pydicom.dcmread(tmp_path / "leg.dcm").SOPInstanceUID
-    storescu = find_program("storescu", print)
+    storescu = find_program("storescu")
     port = str(viewer._ports["ADULTCHEST"])
     command = [*storescu.command, "-aet", CALLER, "-aec", "ADULTCHEST", "127.0.0.1", port, str(tmp_path / "leg.dcm")]
     subprocess.run(command, env=storescu.env, check=True, timeout=60)

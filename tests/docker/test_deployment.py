@@ -33,7 +33,7 @@ def send(archive: Archive, files: list[bytes]) -> list[str]:
 def send_by_dicom(deployment: Deployment, files: list[bytes], folder: Path) -> None:
     for number, data in enumerate(files):
         (folder / f"{number}.dcm").write_bytes(data)
-    storescu = find_program("storescu", print)
+    storescu = find_program("storescu")
     command = [*storescu.command, "-xw", "+sd", deployment.address, str(deployment.dicom_port), str(folder)]
     subprocess.run(command, env=storescu.env, check=True, timeout=120)
 

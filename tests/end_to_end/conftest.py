@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from tests.helpers import verdicts
+from worker.contract import UNION_KEY
 from worker.ledger import Ledger
 from worker.local.stack import Layout, Stack
 from worker.orthanc_client import Archive, Stored
@@ -58,6 +59,12 @@ class Running:
         answer = self.archive._client.get(f"{self.stack.url}/instances/{instance}/metadata?expand")
         values: dict[str, str] = answer.json()
         return {key: value for key, value in values.items() if key.startswith("BodyPart")}
+
+    def union(self, level: str, resource: str) -> list[str] | None:
+        """What BodyPartUnion of a study or series (`level`) says; None where it is not there."""
+        plural = {"study": "studies", "series": "series"}[level]
+        answer = self.archive._client.get(f"{self.stack.url}/{plural}/{resource}/metadata/{UNION_KEY}")
+        return None if answer.status_code == 404 else list(answer.json())
 
     def find(self, **query: Any) -> set[str]:
         return set(self.archive._client.post(f"{self.stack.url}/tools/find", json={"Query": {}, **query}).json())

@@ -5,16 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.conftest import Running
-from tests.helpers import eventually, fresh, sample
+from tests.helpers import HUNG, eventually, fresh, sample
+from worker.cli.waiting import wait_for_verdicts
+from worker.contract import VERDICT_KEY
+from worker.orthanc_client import Stored
 
 LEG = "RG3_J2KI.dcm"
 
@@ -22,7 +27,7 @@ LEG = "RG3_J2KI.dcm"
 def run(site: Running, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "worker", *map(str, arguments)]
     env = {**os.environ, **site.stack.environment}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
+    return subprocess.run(command, capture_output=True, text=True, timeout=HUNG, env=env)
 
 
 def test_send_waits_for_verdicts_and_tells_what_was_refused(site: Running, tmp_path: Path) -> None:
@@ -65,7 +70,63 @@ def test_status_counts(site: Running) -> None:
     assert answer["without_verdict"] == 0
     assert len(answer["workers"]) == 2
     assert answer["queues"]["classify"] == 0
-    assert "bp-other" in run(site, "status").stdout
+    table = run(site, "status").stdout
+    assert "bp-other" in table
+    assert "follows the change log" in table
+    assert "behind" not in table + run(site, "doctor").stdout
+
+
+@pytest.fixture
+def mixed(own_site: object, request: pytest.FixtureRequest) -> Running:
+    """No worker; three X-rays, of which the first has a verdict and the second an unreadable one; a CT that has one."""
+    made: Running = own_site(workers=0, **getattr(request, "param", {}))  # type: ignore[operator]
+    judged, damaged, _, slice_ = made.upload(fresh(LEG), fresh(LEG, Modality="DX"), fresh(LEG), fresh("CT_small.dcm"))
+    made.archive.write_verdict(judged, "other", {"outcome": "judged", "body_part": "other", "labels": []})
+    made.archive._write_metadata(damaged, VERDICT_KEY, "damaged {")
+    made.archive.write_verdict(slice_, None, {"outcome": "not_an_xray", "labels": []})
+    return made
+
+
+@pytest.mark.parametrize("mixed", [{}, {"orthanc": {"UserMetadata": {}}}], ids=["named", "not named"], indirect=True)
+def test_xrays_without_a_verdict_are_counted_by_the_database(mixed: Running) -> None:
+    asked: list[str] = []
+    mixed.archive._client.event_hooks = {"request": [lambda request: asked.append(request.url.path)]}
+    assert mixed.archive.count_without_verdict(["CR", "DX"]) == 2
+    assert set(asked) == {"/system", "/tools/count-resources"}
+    assert mixed.archive.count_without_verdict(["CR"]) == 1
+    assert mixed.archive.count_without_verdict(["CT"]) == 0
+    assert len(list(mixed.archive.without_verdict(["CR", "DX"]))) == 2
+    assert json.loads(run(mixed, "status", "--format", "json").stdout)["without_verdict"] == 2
+    assert "2 verdicts in 2 studies removed" in run(mixed, "remove").stdout
+
+
+def test_xrays_without_a_verdict_are_counted_here_where_the_database_cannot(
+    mixed: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "worker")
+    system = {**mixed.archive.system(), "Capabilities": {}}
+    monkeypatch.setattr(mixed.archive, "system", lambda: system)
+    assert mixed.archive.count_without_verdict(["CR", "DX"]) == 2
+    assert "no extended find" in caplog.text
+
+
+def test_a_wait_asks_less_and_less_often_and_only_for_what_is_missing(
+    mixed: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = mixed.find(Level="Instance")
+    rounds: list[set[str]] = []
+    describe = mixed.archive.describe
+
+    def counted(ids: Sequence[str]) -> dict[str, Stored]:
+        rounds.append(set(ids))
+        return describe(ids)
+
+    monkeypatch.setattr(mixed.archive, "describe", counted)
+    arrivals = wait_for_verdicts(mixed.archive, every, ["CR", "DX"], timeout=4)
+    assert rounds[0] == every
+    assert all(ids == set(arrivals.missing) for ids in rounds[1:])
+    assert len(arrivals.missing) == 2
+    assert len(rounds) <= 12  # every 50 ms there were 60 or more
 
 
 def test_doctor_finds_a_healthy_site_healthy(site: Running) -> None:
@@ -91,7 +152,7 @@ def test_doctor_names_metadata_that_is_not_registered_and_eviction(own_site: obj
     site.redis("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     done = run(site, "doctor")
     assert done.returncode == 1
-    assert '"UserMetadata": {"BodyPart": 5510, "BodyPartVerdict": 5511}' in done.stdout
+    assert '"UserMetadata": {"BodyPart": 5510, "BodyPartVerdict": 5511, "BodyPartUnion": 5514}' in done.stdout
     assert "set maxmemory-policy to noeviction" in done.stdout
 
 
@@ -127,7 +188,7 @@ def children(data: Path) -> list[str]:
 def test_up_says_where_it_is_and_ctrl_c_stops_it_within_10_seconds(tmp_path: Path) -> None:
     data = tmp_path / "data"
     command = [sys.executable, "-u", "-m", "worker", "up", "--data", str(data)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert process.stdout is not None
         lines: list[str] = []
@@ -173,7 +234,7 @@ def test_nothing_survives_when_up_is_killed(tmp_path: Path) -> None:
 
 
 def test_demo_ends_by_itself_without_a_terminal_and_shows_every_verdict() -> None:
-    done = subprocess.run([sys.executable, "-m", "worker", "demo"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-m", "worker", "demo"], capture_output=True, text=True, timeout=HUNG)
     assert done.returncode == 0, done.stdout + done.stderr
     for scan, part in (("RG1", "adult_chest"), ("RG3", "other")):
         for encoding in ("J2KI", "J2KR", "UNCI", "UNCR"):
@@ -188,7 +249,7 @@ def test_demo_takes_a_folder_of_ones_own_and_says_what_it_leaves_alone(tmp_path:
     (tmp_path / "again.dcm").write_bytes(sample(LEG).read_bytes())
     (tmp_path / "slice.dcm").write_bytes(fresh("CT_small.dcm"))
     command = [sys.executable, "-m", "worker", "demo", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HUNG)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 distinct instances uploaded" in done.stdout
     assert "left alone (CT)" in done.stdout

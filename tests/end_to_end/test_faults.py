@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socketserver
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -36,13 +40,41 @@ def cursor(site: Running) -> int | None:
     return None if value is None else int(value)
 
 
+@contextmanager
+def hanging_up(port: int) -> Iterator[list[float]]:
+    """Take each connection at a port of the loopback interface and close it; yields the times of their arrival."""
+    arrivals: list[float] = []
+
+    class HangUp(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            arrivals.append(time.monotonic())
+
+    class Server(socketserver.TCPServer):
+        allow_reuse_address = True
+
+    with Server(("127.0.0.1", port), HangUp) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield arrivals
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def test_orthanc_starts_before_redis_and_images_wait_for_it(own_site: Site) -> None:
-    site = own_site(start=False)
-    site.stack.start_orthanc()
-    ids = site.upload(*legs(3))
-    eventually(lambda: "Redis does not answer" in log_of_orthanc(site))
-    time.sleep(3)  # several rounds fail meanwhile: it is said once
-    assert log_of_orthanc(site).count("Redis does not answer") == 1
+    site = own_site(start=False, plugin={"PollSeconds": 0.1})
+
+    def rounds() -> int:
+        """Rounds of the follower that have begun; between those that fail there is a second or more."""
+        return 1 + sum(later - earlier > 0.5 for earlier, later in pairwise(arrivals))
+
+    with hanging_up(site.stack.redis_port) as arrivals:
+        site.stack.start_orthanc()
+        ids = site.upload(*legs(3))
+        eventually(lambda: "Redis does not answer" in log_of_orthanc(site))
+        eventually(lambda: rounds() >= 3, what="the third round")
+    assert log_of_orthanc(site).count("Redis does not answer") == 1  # though two rounds have failed, or more
     site.stack.start_redis()
     site.stack.wait_for_worker(site.stack.launch_worker())
     assert {one["body_part"] for one in site.verdicts(ids).values()} == {"other"}
@@ -209,14 +241,14 @@ def test_a_file_that_orthanc_has_lost_fails_alone(own_site: Site) -> None:
 
 
 def test_a_worker_that_takes_nothing_any_more_ends_itself(own_site: Site, tmp_path: Path) -> None:
-    deaf, alive = tmp_path / "deaf", tmp_path / "alive"
+    deaf, refused, alive = tmp_path / "deaf", tmp_path / "deaf.refused", tmp_path / "alive"
     watched = {"DEAF_WHILE": str(deaf), "DICOM_ROUTER_IDLE_LIMIT": "2", "DICOM_ROUTER_ALIVE_FILE": str(alive)}
     site = own_site(app="tests.end_to_end.deaf", environment=watched)
     worker = site.stack.workers["worker1"]
     site.verdicts(site.upload(*legs(1)))
     family = children(worker.pid)
     deaf.touch()
-    time.sleep(3)  # its last question to Redis is answered after a second
+    eventually(refused.exists, what="the end of the last question to Redis")
     ids = site.upload(*legs(2))
     eventually(lambda: not worker.alive(), 30, "the end of the worker")
     assert "this worker takes none" in worker.output()
@@ -227,13 +259,18 @@ def test_a_worker_that_takes_nothing_any_more_ends_itself(own_site: Site, tmp_pa
     site.verdicts(ids)
 
 
-def test_a_worker_survives_the_loss_of_redis_and_of_orthanc_under_a_strict_watchdog(own_site: Site) -> None:
-    site = own_site(environment={"DICOM_ROUTER_IDLE_LIMIT": "2"})
+def test_a_worker_survives_the_loss_of_redis_and_of_orthanc_under_a_strict_watchdog(
+    own_site: Site, tmp_path: Path
+) -> None:
+    alive = tmp_path / "alive"
+    site = own_site(environment={"DICOM_ROUTER_IDLE_LIMIT": "2", "DICOM_ROUTER_ALIVE_FILE": str(alive)})
     worker = site.stack.workers["worker1"]
     site.verdicts(site.upload(*legs(1)))
     site.stack.stop_redis()
+    stopped = time.time()
     ids = site.upload(*legs(3))
-    time.sleep(4)  # longer than the limit
+    # The watchdog, which touches the file at each look, has gone on looking for twice the limit.
+    eventually(lambda: alive.stat().st_mtime > stopped + 4, what="a look of the watchdog after twice its limit")
     site.stack.start_redis()
     site.verdicts(ids, seconds=90)
     assert worker.alive()

@@ -13,7 +13,7 @@ import pytest
 from pydicom.uid import generate_uid
 
 from tests.end_to_end.conftest import Running
-from tests.helpers import fresh
+from tests.helpers import HUNG, fresh
 from train.data.manifest import read_manifest
 from train.data.patients import group_of
 
@@ -23,7 +23,7 @@ LEG, CHEST = "RG3_J2KI.dcm", "RG1_UNCR.dcm"
 def run(site: Running, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "train", "from-orthanc", *map(str, arguments)]
     env = {**os.environ, **site.stack.environment}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
+    return subprocess.run(command, capture_output=True, text=True, timeout=HUNG, env=env)
 
 
 def patient_of(data: bytes) -> str:

@@ -36,7 +36,7 @@ def documented_section() -> dict[str, Any]:
 @pytest.fixture(params=[DEBIAN_13, DEBIAN_FORKY], ids=lambda tree: tree.suite)
 def tree(request: pytest.FixtureRequest) -> Tree:
     try:
-        private_root(request.param, print)
+        private_root(request.param)
     except ConfigError as error:
         if os.environ.get("CI"):
             raise
@@ -47,7 +47,7 @@ def tree(request: pytest.FixtureRequest) -> Tree:
 
 @pytest.fixture
 def program(tree: Tree) -> OrthancProgram:
-    return private_orthanc(tree, print)
+    return private_orthanc(tree)
 
 
 def test_it_is_added_to_an_archive_with_users_and_images(
@@ -87,7 +87,7 @@ def test_it_is_added_to_an_archive_with_users_and_images(
 
 def test_debians_own_configuration_takes_it_as_documented(tree: Tree, plugin_folder: Path, tmp_path: Path) -> None:
     """And every package of the folder can be imported in that Orthanc's Python, beside a script of the site's own."""
-    program = private_orthanc(tree, print)
+    program = private_orthanc(tree)
     own_script = tmp_path / "of_the_site.py"  # not site.py: Python has such a module
     own_script.write_text(
         "import importlib, pathlib, sys\n"
@@ -108,7 +108,7 @@ def test_debians_own_configuration_takes_it_as_documented(tree: Tree, plugin_fol
     section.pop("Plugins")  # Debian's configuration has it
 
     folder = tmp_path / "etc"
-    shutil.copytree(private_root(tree, print) / "etc/orthanc", folder)
+    shutil.copytree(private_root(tree) / "etc/orthanc", folder)
     for name in ("worklists.json", "serve-folders.json"):
         (folder / name).unlink()
     (folder / "python.json").write_text(json.dumps(section))

@@ -11,12 +11,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import redis
 from celery import Celery
 
 from tests.end_to_end.conftest import Running
 from tests.end_to_end.test_commands import run
 from tests.helpers import eventually, fresh
-from worker.contract import CLASSIFY_QUEUE, CLASSIFY_TASK, MESSAGE_VERSION, make_message
+from worker.contract import CLASSIFY_QUEUE, CLASSIFY_TASK, MESSAGE_VERSION, make_message, queue_lengths
 
 LEG = "RG3_J2KI.dcm"
 PATIENT = "DOE^JOHN"
@@ -72,10 +73,11 @@ def test_an_image_behind_messages_that_nobody_can_judge_is_judged(own_site: Site
     send(site)
     send(site, patient=PATIENT)
     send(site, PATIENT, task="worker.tasks.unknown")
+    # Who publishes nonsense may give all of it one id.
     ours = {"task": CLASSIFY_TASK, "id": "raw", "lang": "py"}
-    send_raw(site, f"no JSON, {PATIENT}", {**ours, "id": "1"})
-    send_raw(site, json.dumps({"name": PATIENT}), {**ours, "id": "2"})
-    send_raw(site, "7", {**ours, "id": "3"}, content_type="application/x-python-serialize")
+    send_raw(site, f"no JSON, {PATIENT}", ours)
+    send_raw(site, json.dumps({"name": PATIENT}), ours)
+    send_raw(site, "7", ours, content_type="application/x-python-serialize")
     send_raw(site, json.dumps({"name": PATIENT}), {})
     unreadable, expected = 5, len(malformed) + 7
     send(site, {**make_message(mine, [SOME_ID]), "v": 99})
@@ -142,6 +144,9 @@ def test_a_message_that_came_to_the_workers_of_another_orthanc_finds_its_own(own
     [leg] = other.upload(fresh(LEG))
     send(site, make_message(other.archive.identifier(), [leg]))
     eventually(lambda: site.ledger.queue_lengths() == {"classify": 0, "backfill": 0, "unacked": 0, "parked": 1})
+    with redis.Redis.from_url(site.stack.redis_url) as client:
+        counts = [queue_lengths(client, archive.identifier())["parked"] for archive in (site.archive, other.archive)]
+    assert counts == [0, 1]  # it is no reason for the first one's plugin to wait
     other.stack.wait_for_worker(other.stack.launch_worker())
     assert other.verdicts([leg], 180)[leg]["outcome"] == "judged"
     eventually(lambda: sum(site.ledger.queue_lengths().values()) == 0)
@@ -166,3 +171,15 @@ def test_a_process_that_dies_while_it_sets_a_message_aside_loses_nothing(
     stored = lengths()[2]
     # Delivered twice, it may be parked under two tickets; a dead letter has one name.
     assert stored == 1 or (kind, moment, stored) == ("newer", "after", 2)
+
+
+def test_an_image_that_provokes_a_fault_of_the_worker_fails_alone(own_site: Site) -> None:
+    site = own_site(workers=0, app="tests.end_to_end.poisoned", environment={"POISON_RAISES": "1"})
+    poison = "POISONED^IMAGE"
+    ids = site.upload(fresh(LEG), fresh(LEG, PatientName=poison), fresh(LEG))
+    eventually(lambda: site.ledger.queue_lengths()["classify"])
+    site.stack.wait_for_worker(site.stack.launch_worker())
+    verdicts = site.verdicts(ids, 180)
+    assert [verdicts[instance]["outcome"] for instance in ids] == ["judged", "failed", "judged"]
+    assert verdicts[ids[1]]["error"]["kind"] == "CrashedProcess"
+    assert number_of_dead_letters(site) == 0

@@ -42,15 +42,16 @@ def test_old_and_new_workers_side_by_side_lose_nothing(own_site: Callable[..., R
     message = make_message(site.archive.identifier(), first, force=True)
     send(site, **{**message, "v": MESSAGE_VERSION + 1})
     old = site.stack.workers["worker1"]
-    eventually(lambda: "upgrade the workers first" in old.output())
+    eventually(lambda: site.ledger.queue_lengths()["parked"] == 1)
+    assert "upgrade the workers first" in old.output()
     second = site.upload(fresh(LEG), fresh(LEG))
     site.verdicts(second)  # and judges what it understands meanwhile
-    assert sum(site.ledger.queue_lengths().values()) == 1
+    eventually(lambda: site.ledger.queue_lengths() == {"classify": 0, "backfill": 0, "unacked": 0, "parked": 1})
     assert judged(site) == {"worker1": 4}
 
     site.stack.layout = replace(site.stack.layout, app="tests.end_to_end.next_version")
     new = site.stack.launch_worker()
-    eventually(lambda: judged(site).get(new) == 2, 60, "the new worker's verdicts")
+    eventually(lambda: judged(site).get(new) == 2, 240, "the new worker's verdicts")
     site.stack.stop_worker("worker1")
     third = site.upload(fresh(LEG), fresh(LEG))
     site.verdicts(third)

@@ -11,8 +11,8 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import generate_uid
 
 from tests.end_to_end.conftest import Running
-from tests.helpers import eventually, fresh, read, to_bytes
-from worker.contract import ROUTES
+from tests.helpers import HUNG, eventually, fresh, read, to_bytes
+from worker.contract import ROUTES, redis_key
 from worker.errors import BadInput
 from worker.local.programs import find_program
 
@@ -49,9 +49,9 @@ def test_a_verdict_can_be_cited_and_recomputed(site: Running) -> None:
 def test_an_upload_over_c_store_gets_its_verdict_too(site: Running, tmp_path: Path) -> None:
     path = tmp_path / "leg.dcm"
     path.write_bytes(fresh(LEG))
-    storescu = find_program("storescu", print)
+    storescu = find_program("storescu")
     command = [*storescu.command, "-xw", "127.0.0.1", str(site.stack.dicom_port), str(path)]
-    subprocess.run(command, env=storescu.env, check=True, timeout=60)
+    subprocess.run(command, env=storescu.env, check=True, timeout=HUNG)
     # Uploading it again only tells its id: Orthanc answers AlreadyStored.
     [leg] = site.upload(path.read_bytes())
     assert site.verdicts([leg])[leg]["body_part"] == "other"
@@ -206,3 +206,13 @@ def test_logs_name_instances_only(site: Running) -> None:
 def test_orthanc_refuses_what_is_no_dicom_with_a_clear_error(site: Running) -> None:
     with pytest.raises(BadInput, match="Orthanc refuses the file"):
         site.upload(b"no DICOM")
+
+
+def test_whatever_is_noted_in_redis_for_an_image_or_a_worker_has_an_end(site: Running) -> None:
+    site.verdicts(site.upload(fresh(LEG), fresh(CHEST)))
+    ours = redis_key(site.archive.identifier(), "")
+    keys = {key.decode().removeprefix(ours): site.redis("TTL", key) for key in site.redis("KEYS", f"{ours}*")}
+    # One an archive; they are replaced in place.
+    endless = {name for name, end in keys.items() if end == -1}
+    assert endless <= {"position", "seen", "walk"}
+    assert {name.partition(":")[0] for name in keys} >= {"position", "workers", "inferences"}

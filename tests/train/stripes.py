@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from train.data.names import CLASSES
+from train.data.classes import PAPER
 
 
 def stripes(label: int, random: np.random.Generator) -> np.ndarray:
@@ -18,12 +18,12 @@ def stripes(label: int, random: np.random.Generator) -> np.ndarray:
     return (127 + 90 * np.sin(across / 3) + random.normal(0, 15, (96, 96))).clip(0, 255).astype(np.uint8)
 
 
-def write_manifest(folder: Path, sources: Mapping[str, tuple[str, int]]) -> Path:
+def write_manifest(folder: Path, sources: Mapping[str, tuple[str, int]], classes: Sequence[str] = PAPER.names) -> Path:
     """The manifest of pictures written into `folder`; sources: name -> (split, pictures of each class)."""
     random = np.random.default_rng(0)
     lines = ["file,class,split,dataset,patient,age"]
     for source, (split, number) in sources.items():
-        for label, name in enumerate(CLASSES):
+        for label, name in enumerate(classes):
             for index in range(number):
                 file = f"{split}-{source}-{name}-{index}.png"
                 cv2.imwrite(str(folder / file), stripes(label, random))

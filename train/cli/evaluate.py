@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import click
 
 from train.cli.options import licences_option, manifest_option, model_option, out_option, splits_option
+
+log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -52,15 +55,11 @@ def evaluate(
     from train.measure.evaluate import evaluate as run
     from train.measure.tables import tables
 
-    def say(line: str) -> None:
-        click.echo(line, err=True)
-
     figures = run(
         model,
         manifest,
         split,
         out,
-        say,
         dicom=dicom,
         images=images,
         validation=validation,
@@ -71,4 +70,4 @@ def evaluate(
         kept = ("n", "split", "macro_f1", "macro_f1_merged_chests", "adult_pediatric_balanced_accuracy", "answered")
         set_metrics(model, {key: figures[key] for key in kept if key in figures})
     click.echo(tables(figures))
-    say(f"the report: {out / 'report.html'}")
+    log.info(f"the report: {out / 'report.html'}")

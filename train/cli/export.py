@@ -48,16 +48,16 @@ def export(
     from train.export.release import release
 
     precisions: tuple[Precision, ...] = ("fp16", "int8")
-    release(
+    model = release(
         checkpoint,
         out,
         manifest,
         [one for one in precisions if one in variants and "none" not in variants],
-        click.echo,
         splits=splits,
         licences=read_licences(licences) if licences else None,
         cache=cache,
     )
+    click.echo(model)
 
 
 @click.command()

@@ -50,9 +50,10 @@ def fit(
     settings = read_recipe(recipe, overrides)
     if settings.pretrained and weights is None:
         raise ConfigError(
-            f"the recipe {settings.name} starts from pretrained weights: name their folder with --weights, "
-            "or say --weights none for random ones; nothing is downloaded."
+            f"the recipe {settings.name} starts from pretrained weights: name their folder with --weights, or say "
+            "--weights none for random ones",
+            "nothing is downloaded",
         )
     folder = None if weights in (None, "none") else Path(str(weights))
     options = DataOptions(tuple(read_licences(licences)) if licences else None, splits, cache, allow_leaks)
-    click.echo(run(settings, manifest, folder, out, click.echo, options, save_every))
+    click.echo(run(settings, manifest, folder, out, options, save_every))

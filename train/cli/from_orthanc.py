@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from train.cli.options import out_option
 
 if TYPE_CHECKING:
     from worker.orthanc_client import Level
+
+log = logging.getLogger(__name__)
 
 
 @click.command("from-orthanc")
@@ -57,15 +60,10 @@ def from_orthanc(
     ]
     if not wanted:
         raise click.UsageError("name at least one --label or --metadata.")
-    archive = Archive(settings.model_copy(update={"orthanc_url": url}) if url else settings)
-    try:
-        done = export_from(
-            archive, wanted, out, lambda line: click.echo(line, err=True), level, dataset, accept_predictions
-        )
-    finally:
-        archive.close()
+    with Archive(settings.at(url) if url else settings) as archive:
+        done = export_from(archive, wanted, out, level, dataset, accept_predictions)
     click.echo(
         f"{done.images} images listed in {done.manifest}; left out: {done.ambiguous} with two classes, "
         f"{done.not_xrays} that are no X-rays, {done.broken} that cannot be read"
     )
-    click.echo(f"the files in {out} carry patients' data: keep them as you keep the archive", err=True)
+    log.warning(f"the files in {out} carry patients' data: keep them as you keep the archive")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ from worker.errors import ConfigError
 if TYPE_CHECKING:
     from train.experiment.missing import FoundData
     from train.experiment.reproduce import Variants
+
+log = logging.getLogger(__name__)
 
 SMOKE_RECIPES = ("mobilenetv1", DEFAULT_RECIPE)
 
@@ -85,36 +87,34 @@ def reproduce(
     if smoke and splits is not None:
         raise click.UsageError("--smoke divides its few images itself: leave --splits out.")
 
-    def say(line: str) -> None:
-        click.echo(line, err=True)
-
     allowed = tuple(read_licences(licences)) if licences else None
     choices = choose_recipes(names or (SMOKE_RECIPES if smoke else (*PAPER_RECIPES, DEFAULT_RECIPE)), overrides, smoke)
     left_out: dict[str, str] = {}
     folder = None if weights in (None, "none") else Path(str(weights))
     if weights != "none" and any(networks_of(one.recipe) for one in choices):
-        choices, left_out = with_weights(choices, folder, say)
+        choices, left_out = with_weights(choices, folder)
     found = find_data(data, out, allowed)
+    refused = found.missing and not (allow_missing or smoke)
     for line in found.told:
-        say(line)
-    if found.missing and not (allow_missing or smoke):
+        log.log(logging.ERROR if refused else logging.WARNING, line)
+    if refused:
         raise ConfigError(
-            f"{found.missing} listed images are missing, see above; fetch them, or go on without them "
-            "by --allow-missing (the table says so)."
+            f"{found.missing} listed images are missing, see above",
+            "fetch them, or go on without them by --allow-missing (the table says so)",
         )
     if smoke:
-        found = _small_part_of(found, out, say)
+        found = _small_part_of(found, out)
         allowed = None  # what is not allowed is not in the small part
     options = DataOptions(allowed, splits, cache, allow_leaks)
     plan = Plan(choices, found, folder, out, options, variants, smoke)
-    outcome = run(plan, say)
+    outcome = run(plan)
     click.echo(write_summary(plan, outcome, left_out), nl=False)
-    say(f"the table: {out / 'table.md'}" if outcome.finished else "no recipe was finished")
+    log.info(f"the table: {out / 'table.md'}" if outcome.finished else "no recipe was finished")
     if left_out or outcome.failed:
         sys.exit(1)
 
 
-def _small_part_of(found: FoundData, out: Path, say: Callable[[str], None]) -> FoundData:
+def _small_part_of(found: FoundData, out: Path) -> FoundData:
     """The part of the data that a smoke run takes, with a manifest of its own."""
     from train.data.manifest import write_manifest
     from train.data.subset import small_part
@@ -123,5 +123,5 @@ def _small_part_of(found: FoundData, out: Path, say: Callable[[str], None]) -> F
     part = small_part(found.frame[found.frame["path"].map(lambda path: Path(path).is_file())])
     manifest = out / "smoke.csv"
     write_manifest(part.assign(file=part["path"]).drop(columns="path"), manifest)
-    say(f"smoke run: {len(part)} of {len(found.frame)} images, listed in {manifest}")
+    log.info(f"smoke run: {len(part)} of {len(found.frame)} images, listed in {manifest}")
     return FoundData(part, manifest, found.missing, found.told)

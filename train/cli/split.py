@@ -49,6 +49,6 @@ def split(
 
     allowed = tuple(read_licences(licences)) if licences else None
     options = DataOptions(allowed, splits, cache, allow_leaks, read_shares(shares), seed, leave_out)
-    loaded = load(manifest, out, lambda line: click.echo(line, err=True), options)
+    loaded = load(manifest, out, options)
     numbers = ", ".join(f"{number} {name}" for name, number in counts(loaded.frame["split"].to_numpy(str)).items())
     click.echo(f"{splits or out / 'splits.csv'}: {numbers}; {loaded.broken} broken files left out")

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from train.data.classes import PAPER, ClassSet, classes_of
 from train.data.duplicates import Fingerprint, near_duplicates
 from train.data.images import LONGEST_SIDE, ImageCache, Known
 from train.data.manifest import read_manifest
 from train.data.split import SHARES, check_splits, read_or_make_splits
+from worker.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from train.data.images import Images
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,13 @@ class Loaded:
     frame: as read_manifest gives it, without broken files; `split` says where each row belongs by
     the splits file: train, val, test, or a name of the manifest's own.
     images: of the same length, as train.data.images holds them. broken: files left out.
+    classes: those of the whole manifest, or those that were asked for.
     """
 
     frame: pd.DataFrame
     images: Images
     broken: int
+    classes: ClassSet
 
     def only(self, *splits: str) -> Loaded:
         """The rows of these splits."""
@@ -64,7 +72,7 @@ class Loaded:
 
     def at(self, rows: np.ndarray) -> Loaded:
         """The rows with these indices, (k,)."""
-        return Loaded(self.frame.iloc[rows].reset_index(drop=True), self.images.only(rows), self.broken)
+        return Loaded(self.frame.iloc[rows].reset_index(drop=True), self.images.only(rows), self.broken, self.classes)
 
     def _where(self, column: str, values: Sequence[str]) -> Loaded:
         return self.at(np.nonzero(self.frame[column].isin(values))[0])
@@ -73,28 +81,53 @@ class Loaded:
 def load(
     manifest: Path,
     out: Path,
-    say: Callable[[str], None],
     options: DataOptions | None = None,
     size: int = LONGEST_SIDE,
+    classes: ClassSet | None = None,
 ) -> Loaded:
     """Read a manifest or a folder, decode what is new, divide and check.
 
-    out: the results' folder. size: what is trained on (pixels a side).
+    out: the results' folder. size: what is trained on (pixels a side). classes: as for read_manifest.
 
     Raises ConfigError: for a manifest that cannot be used, splits made from
     other images, and a patient or a near-duplicate in two splits.
     """
     options = options or DataOptions()
-    frame = read_manifest(manifest, licences=options.licences, say=say)
+    frame = read_manifest(manifest, licences=options.licences, classes=classes)
     cache = ImageCache(options.cache or out / "cache", size)
-    known = cache.fill(list(frame["path"]), say)
+    known = cache.fill(list(frame["path"]))
     usable = np.array([not one.broken for one in known], bool)
     duplicates = duplicates_among(known)
     path = options.splits or out / "splits.csv"
     split = read_or_make_splits(frame, path, options.shares, options.seed, duplicates, options.left_out)
-    check_splits(frame, split, duplicates, options.allow_leaks, say)
+    check_splits(frame, split, duplicates, options.allow_leaks)
     kept = frame.assign(split=split)[usable].reset_index(drop=True)
-    return Loaded(kept, cache.images(list(kept["path"])), int((~usable).sum()))
+    classes = classes or classes_of(frame["class"])
+    return Loaded(kept, cache.images(list(kept["path"])), int((~usable).sum()), classes)
+
+
+def check_classes(loaded: Loaded, manifest: Path, described: Collection[str]) -> None:
+    """Raises ConfigError where the images of `loaded` do not teach the classes.
+
+    That is: fewer than two classes, a class without an image (of the paper's five some may lack), and a
+    description, by class in `described`, of what is no class.
+    """
+    classes = loaded.classes
+    log.info(f"classes: {', '.join(classes)}")
+    if len(classes) < 2:
+        raise ConfigError(f"{manifest}: its only class is {', '.join(classes)}", "a model needs two classes or more")
+    missing = [name for name, images in zip(classes, classes.mask(list(loaded.frame["class"])).sum(0)) if not images]
+    if missing and classes != PAPER:
+        raise ConfigError(
+            f"{manifest}: class {missing[0]!r} has no image to learn from",
+            "add images in a split other than test, or take the class out of the manifest and the recipe",
+        )
+    unknown = sorted(set(described) - set(classes))
+    if unknown:
+        raise ConfigError(
+            f"the recipe describes the class {unknown[0]!r}, which the model does not have",
+            f"name one of {', '.join(classes)} in [class.{unknown[0]}], or take this table out",
+        )
 
 
 def duplicates_among(known: Sequence[Known]) -> list[tuple[int, int]]:

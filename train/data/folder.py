@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from train.data.headers import TAGS, Header, Pseudonyms, header_of
-from train.data.names import class_named, split_named
+from train.data.names import split_named
 from worker.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ READERS = 4
 def read_folder(root: Path) -> pd.DataFrame:
     """One row an image: file (relative to root), class, split, dataset, patient, age, licence.
 
-    Class and split are the folders' names, upper case, spaces and plurals
-    forgiven; what lies deeper belongs to its class. dataset is the root's name.
+    A folder is a split by any of its names (train, Training, val, ...), else a class;
+    what lies deeper belongs to its class. dataset is the root's name.
     patient is a salted hash (see train.data.headers), new in each run, and empty for PNG and JPEG.
 
-    Raises ConfigError for a folder that is no class, and where there is no image.
+    Raises ConfigError for an image outside a class's folder, and where there is no image.
     """
     import pandas as pd
 
@@ -40,10 +40,14 @@ def read_folder(root: Path) -> pd.DataFrame:
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
     )
     if not files:
-        raise ConfigError(f"{root}: no images ({', '.join(SUFFIXES)}); needed are <class>/ or <split>/<class>/ in it.")
+        raise ConfigError(
+            f"{root}: no images ({', '.join(SUFFIXES)})", "put them into folders <class>/ or <split>/<class>/ of it"
+        )
     places = [_place(root, file) for file in files]
     if len({split == "" for split, _ in places}) > 1:
-        raise ConfigError(f"{root}: some images lie in a split's folder and some do not; put all of them in one.")
+        raise ConfigError(
+            f"{root}: some images lie in a split's folder and some do not", "put all images into folders of splits"
+        )
     with ThreadPoolExecutor(READERS) as pool:
         found = pool.map(_header, [root / file for file in files])
         with progress(found, len(files), "reading headers") as each:
@@ -68,11 +72,10 @@ def _place(root: Path, file: Path) -> tuple[str, str]:
     split = split_named(folders[0]) if folders else None
     inside = folders[1:] if split else folders
     if not inside:
-        raise ConfigError(f"{root / file}: lies in no class's folder; needed is <class>/ or <split>/<class>/.")
-    name = class_named(inside[0])
-    if name is None:
-        raise ConfigError(f"{root}: the folder '{inside[0]}' is neither a split nor a class; rename or move it.")
-    return split or "", name
+        raise ConfigError(
+            f"{root / file}: lies in no class's folder", "put it into a folder <class>/ or <split>/<class>/"
+        )
+    return split or "", inside[0]
 
 
 def _header(path: Path) -> Header | None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from train.data.classes import PAPER, name_of
 from train.data.headers import TAGS, Header, Pseudonyms, header_of, salt_of
-from train.data.names import CLASSES, PARTIAL, class_named
 from worker.contract import BODY_PART_KEY, BODY_PART_NAME, VERDICT_NAME, XRAY_MODALITIES
 from worker.errors import ArchiveUnavailable, BadInput, ConfigError
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from worker.orthanc_client import Archive, Level, Stored
+
+log = logging.getLogger(__name__)
 
 FETCHERS = 4
 """Files that are fetched at once: the archive has other work too."""
@@ -53,7 +56,7 @@ class Exported:
 
 
 def read_wanted(kind: Literal["label", "metadata"], text: str, prefix: str) -> Wanted:
-    """LABEL[=CLASS], or NAME=VALUE[=CLASS]; without a class, the label or the value must be one.
+    """LABEL[=CLASS], or NAME=VALUE[=CLASS]; without a class, the label or the value must be one of the paper's.
 
     prefix: of our own labels, which a class's name may carry. Raises ConfigError.
     """
@@ -61,12 +64,13 @@ def read_wanted(kind: Literal["label", "metadata"], text: str, prefix: str) -> W
     least = 1 if kind == "label" else 2
     if not least <= len(parts) <= least + 1 or not all(parts):
         form = "LABEL=CLASS" if kind == "label" else "NAME=VALUE=CLASS"
-        raise ConfigError(f"{kind} {text!r}: the form is {form}.")
-    meaning = class_named(parts[-1].removeprefix(prefix))
+        raise ConfigError(f"{kind} {text!r} has another form than {form}", f"write it as {form}")
+    said = parts[-1].removeprefix(prefix)
+    meaning = PAPER.named(said) or (name_of(said) if len(parts) > least else None)
     if meaning is None:
         raise ConfigError(
-            f"{kind} {text!r}: {parts[-1]!r} is no class; put one of {', '.join((*CLASSES, *PARTIAL))} behind it, "
-            f"as in {text}=spine."
+            f"{kind} {text!r}: {parts[-1]!r} is none of the classes {', '.join(PAPER.labels)}",
+            f"put the class behind it, as in {text}=hand",
         )
     return Wanted(kind, parts[0], parts[1] if kind == "metadata" else "", meaning)
 
@@ -75,7 +79,6 @@ def export_from(
     archive: Archive,
     wanted: Sequence[Wanted],
     out: Path,
-    say: Callable[[str], None],
     level: Level = "instance",
     dataset: str = "",
     accept_predictions: bool = False,
@@ -115,7 +118,7 @@ def export_from(
                     (folder / names[one]).unlink()
                 else:
                     broken += 1
-                    say(f"left out instance {one}: {header}")
+                    log.warning(f"left out instance {one}: {header}")
     marks = [("model" if one in predicted else "people") for one, _ in rows]
     _write(rows, [next(iter(meanings[one])) for one, _ in rows], marks, names, pseudonyms, dataset, out)
     return Exported(out / "manifest.csv", len(rows), len(ambiguous), not_xrays, broken)
@@ -140,9 +143,10 @@ def _chosen(
             raise ConfigError(f"{archive.url}: no image has {one.said}{_elsewhere(archive, one, level)}.")
         if from_model and not accept_predictions:
             raise ConfigError(
-                f"{archive.url}: {len(from_model)} of {found} images with {one.said} have it from a model "
-                f"(their {VERDICT_NAME} says so); a model that learns from them learns its teacher's mistakes. "
-                "Let people label with a label of their own, or say --accept-predictions."
+                f"{archive.url}: {len(from_model)} of {found} images with {one.said} have it from a model (their "
+                f"{VERDICT_NAME} says so)",
+                "a model that learns from them learns its teacher's mistakes. Let people label with a label of "
+                "their own, or say --accept-predictions",
             )
         predicted |= from_model
     return meanings, predicted
@@ -193,7 +197,8 @@ def _fetch(archive: Archive, instance: str, target: Path) -> Header | BadInput |
         raise
     except OSError as error:
         raise ConfigError(
-            f"{target}: cannot be written ({error.strerror}); make room, or name another --out."
+            f"{target}: cannot be written ({error.strerror})",
+            "make room, or name another --out",
         ) from error
     except Exception as error:  # pydicom raises many kinds on broken headers; their words may quote it
         return f"its header cannot be read ({type(error).__name__})"

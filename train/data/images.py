@@ -24,6 +24,8 @@ import numpy as np
 from worker.errors import BadInput, CrashedProcess
 from worker.inference.prepare import resize
 
+log = logging.getLogger(__name__)
+
 LONGEST_SIDE = 512
 """8-bit images up to this longer side (pixels) are held unchanged whatever the training size."""
 
@@ -105,13 +107,10 @@ def load_images(paths: Sequence[str], size: int = LONGEST_SIDE) -> list[np.ndarr
 
 
 def read(path: str) -> np.ndarray:
-    """The picture in a file as the worker's decoder gives it. Raises BadInput, also where it shows nothing."""
+    """The picture in a file as the worker's decoder gives it, see `worker.pixels.read_file`. Raises BadInput."""
     from worker.pixels import read_file
 
-    pixels = read_file(Path(path)).pixels
-    if pixels.min() == pixels.max():
-        raise BadInput("every pixel has the same value; take the file out of the manifest.")
-    return pixels
+    return read_file(Path(path)).pixels
 
 
 def hold(pixels: np.ndarray, size: int) -> np.ndarray:
@@ -145,7 +144,7 @@ class ImageCache:
                 except (ValueError, KeyError, TypeError):  # cut short when a run was killed
                     continue
 
-    def fill(self, paths: Sequence[str], say: Callable[[str], None], processes: int | None = None) -> list[Known]:
+    def fill(self, paths: Sequence[str], processes: int | None = None) -> list[Known]:
         """Decode what is not known yet, with a progress bar; what is known of each file.
 
         processes: None for one a core. A file that cannot be decoded, or that
@@ -162,7 +161,7 @@ class ImageCache:
 
             processes = usable_cores() if len(jobs) >= FEWEST_FOR_PROCESSES else 0
         if jobs:
-            say(f"decoding {len(jobs)} images; {len(paths) - len(jobs)} are known from an earlier run")
+            log.info(f"decoding {len(jobs)} images; {len(paths) - len(jobs)} are known from an earlier run")
             with (
                 self._index.open("a", encoding="utf-8") as index,
                 progress(decode_all(jobs, processes, decode_into), len(jobs), "decoding") as each,
@@ -174,10 +173,10 @@ class ImageCache:
         found = [self._known[key] for key in keys]
         for path, known in zip(paths, found):
             if known.broken:
-                say(f"left out {path}: {known.broken}")
+                log.warning(f"left out {path}: {known.broken}")
         broken = sum(bool(known.broken) for known in found)
         if broken:
-            say(f"{broken} of {len(paths)} files cannot be used")
+            log.warning(f"{broken} of {len(paths)} files cannot be used")
         return found
 
     def images(self, paths: Sequence[str]) -> Images:
@@ -213,14 +212,15 @@ def decoder_version() -> str:
     from worker import pixels
     from worker.inference import prepare
 
-    parts = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in (pixels, prepare)]
+    sources = [*sorted(Path(str(pixels.__file__)).parent.rglob("*.py")), Path(str(prepare.__file__))]
+    parts = [source.read_text(encoding="utf-8") for source in sources]
     for package in (
         "pydicom",
         "imagecodecs",
         "opencv-python-headless",
         "python-gdcm",
-        "pyjpegls",
         "pylibjpeg-openjpeg",
+        "pylibjpeg-rle",
     ):
         try:
             parts.append(f"{package} {version(package)}")
@@ -297,7 +297,10 @@ def _one_by_one(jobs: Sequence[Job], decode: Callable[[Job], Known]) -> Iterator
         try:
             yield pool.submit(decode, job).result()
         except BrokenProcessPool:
-            error = CrashedProcess("decoding this file ended its process; look at the file by hand.")
+            error = CrashedProcess(
+                "decoding this file ended its process",
+                "look at the file by hand",
+            )
             yield Known(broken=f"{error.kind}: {error}")
             pool.shutdown()
             pool = ProcessPoolExecutor(1, mp_context=context, initializer=_quiet)

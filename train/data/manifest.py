@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from train.data.classes import ClassSet, classes_of
 from train.data.folder import read_folder
-from train.data.names import CLASSES, PARTIAL, class_named
 from train.data.split import read_splits
 from worker.errors import ConfigError
 
@@ -34,8 +34,7 @@ def read_manifest(
     *,
     splits: Path | None = None,
     licences: Collection[str] | None = None,
-    classes: Sequence[str] = CLASSES,
-    say: Callable[[str], None] = log.warning,
+    classes: ClassSet | None = None,
 ) -> pd.DataFrame:
     """Rows of a manifest, with the columns class, dataset, patient, age, licence, split, file and path.
 
@@ -46,19 +45,21 @@ def read_manifest(
     `train` and `val` are `dev` together.
     splits: file that train.data.split wrote for this manifest; its splits take the place of the manifest's.
     licences: keep only rows with one of these, see `with_licence`.
-    classes: those that may occur, beside partial labels of them.
+    classes: those that may occur, beside their partial labels; None for those that the rows with an allowed licence
+    name, see train.data.classes.classes_of. Other spellings become the class's name.
 
-    Raises ConfigError where a column is missing or a class is unknown.
+    Raises ConfigError where a column is missing, and for a label that is none of the classes.
     """
     if path.is_dir():
         frame, root = read_folder(path), path
     else:
-        frame, root = _read_table(path, classes), path.parent
+        frame, root = _read_table(path), path.parent
     for column in ("split", "dataset", "patient", "licence"):
         frame[column] = [_text(one) for one in frame[column]] if column in frame.columns else ""
     frame["age"] = [years(one) for one in frame["age"]] if "age" in frame.columns else np.nan
     if licences is not None:
-        frame = with_licence(frame, licences, say)
+        frame = with_licence(frame, licences)
+    frame["class"] = _named(frame["class"], classes, path)
     if splits is not None:
         frame["split"] = read_splits(splits, frame)
     if split is not None:
@@ -66,8 +67,8 @@ def read_manifest(
         frame = frame[frame["split"].isin(names)]
         if frame.empty:
             raise ConfigError(
-                f"{path}: no row has split '{split}'; where the manifest has no splits of its own, "
-                "name with --splits the file that fit wrote."
+                f"{path}: no row has split '{split}'",
+                "where the manifest has no splits of its own, name with --splits the file that fit wrote",
             )
     frame = frame.reset_index(drop=True)
     frame["path"] = [str(root / name) for name in frame["file"]]
@@ -87,38 +88,51 @@ def write_manifest(frame: pd.DataFrame, out: Path) -> None:
     frame.assign(file=names)[columns].to_csv(out, index=False)
 
 
-def _read_table(path: Path, classes: Sequence[str]) -> pd.DataFrame:
+def _read_table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     text = {"patient": str, "file": str, "path": str}
     try:
         is_parquet = path.suffix.lower() in (".parquet", ".pq")
         frame = pd.read_parquet(path) if is_parquet else pd.read_csv(path, dtype=text)
+    except ImportError as error:
+        raise ConfigError(
+            f"{path}: reading a Parquet table needs the package pyarrow",
+            "install dicom-imaging-router[parquet], or give the manifest as CSV",
+        ) from error
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"{path}: cannot be read as a CSV or Parquet table ({type(error).__name__}); a manifest is one of these."
+            f"{path}: cannot be read as a CSV or Parquet table ({type(error).__name__})",
+            "give one of these, or a folder",
         ) from error
     for other, ours in OTHER_NAMES.items():
         if ours not in frame.columns and other in frame.columns:
             frame = frame.rename(columns={other: ours})
     for column in ("file", "class"):
         if column not in frame.columns:
-            raise ConfigError(f"{path}: the manifest has no column '{column}'; it needs 'file' and 'class'.")
+            raise ConfigError(f"{path}: the manifest has no column '{column}'", "add the columns 'file' and 'class'")
         if frame[column].isna().any():
             row = int(np.nonzero(frame[column].isna())[0][0])
-            raise ConfigError(f"{path}: row {row + 1} has no {column}; fill it in or take the row out.")
-    given = [str(one) for one in frame["class"]]
-    admitted = (*classes, *(name for name, several in PARTIAL.items() if set(several) <= set(classes)))
-    known = {one: one if one in admitted else class_named(one) for one in set(given)}
-    unknown = sorted(one for one, ours in known.items() if ours not in admitted)
-    if unknown:
-        raise ConfigError(f"{path}: unknown class {unknown[0]!r}; known are {', '.join(admitted)}.")
-    frame["class"] = [known[one] for one in given]
+            raise ConfigError(f"{path}: row {row + 1} has no {column}", "fill it in, or take the row out")
+    frame["class"] = frame["class"].astype(str)
     frame["file"] = frame["file"].astype(str)
     twice = frame["file"][frame["file"].duplicated()]
     if len(twice):
-        raise ConfigError(f"{path}: the file {twice.iloc[0]} is listed more than once; keep one row of it.")
+        raise ConfigError(f"{path}: the file {twice.iloc[0]} is listed more than once", "keep one row of it")
     return frame
+
+
+def _named(labels: Sequence[str], classes: ClassSet | None, path: Path) -> list[str]:
+    """The names of the classes that labels mean."""
+    classes = classes or classes_of(labels)
+    names = {label: classes.named(label) for label in sorted(set(labels))}
+    unknown = [label for label, name in names.items() if name is None]
+    if unknown:
+        raise ConfigError(
+            f"{path}: unknown class {unknown[0]!r}",
+            f"known are {', '.join(classes.labels)}: correct the label, or take its rows out",
+        )
+    return [str(names[label]) for label in labels]
 
 
 def _text(value: object) -> str:
@@ -134,11 +148,11 @@ def read_licences(text: str) -> list[str]:
     parts = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
     licences = [one.strip() for one in parts if one.strip()]
     if not licences:
-        raise ConfigError(f"licences {text!r}: the list is empty; name a file with one a line, or a list with commas.")
+        raise ConfigError(f"licences {text!r}: the list is empty", "name a file with one a line, or a list with commas")
     return licences
 
 
-def with_licence(frame: pd.DataFrame, licences: Collection[str], say: Callable[[str], None]) -> pd.DataFrame:
+def with_licence(frame: pd.DataFrame, licences: Collection[str]) -> pd.DataFrame:
     """The rows whose licence is on the list; tells how many are dropped, and their licences.
 
     licences: compared without regard to case, as a whole; `*` stands for any
@@ -151,9 +165,11 @@ def with_licence(frame: pd.DataFrame, licences: Collection[str], say: Callable[[
     dropped = given[~kept].value_counts()
     if len(dropped):
         named = "; ".join(f"{count} x {name!r}" for name, count in dropped.items())
-        say(f"{int(dropped.sum())} of {len(frame)} images are left out, their licence is not on the list: {named}")
+        log.warning(
+            f"{int(dropped.sum())} of {len(frame)} images are left out, their licence is not on the list: {named}"
+        )
     if not kept.any():
-        raise ConfigError("no image has a licence on the list; the manifest's are named above.")
+        raise ConfigError("no image has a licence on the list", "add some of the manifest's, which are named above")
     return frame[kept].reset_index(drop=True)
 
 
@@ -163,12 +179,3 @@ def years(age: object) -> float:
     if found is None:
         return float("nan")
     return (float(found[1]) + float(found[2] or found[1])) / 2
-
-
-def allowed_classes(labels: list[str]) -> np.ndarray:
-    """(n, 5) float32: 1 where a label admits a class; partial labels admit several."""
-    mask = np.zeros((len(labels), len(CLASSES)), np.float32)
-    for row, label in enumerate(labels):
-        for name in PARTIAL.get(label, (label,)):
-            mask[row, CLASSES.index(name)] = 1.0
-    return mask

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from worker.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}
 """As in the paper."""
@@ -49,7 +52,10 @@ def split_by_patient(
     share = np.array([float(shares[name]) for name in names])
     if not len(names) or (share <= 0).any() or abs(share.sum() - 1) > 1e-6:
         said = ", ".join(f"{name} {value}" for name, value in shares.items())
-        raise ConfigError(f"shares of the splits: {said or 'none'}; each must be above 0, and all together 1.")
+        raise ConfigError(
+            f"shares of the splits: {said or 'none'}",
+            "make each larger than 0, and their sum 1",
+        )
     classes = np.unique(frame["class"].astype(str), return_inverse=True)[1]
     strata = _strata(frame, classes)
     _, group, sizes = np.unique(_joined(frame, together), return_inverse=True, return_counts=True)
@@ -115,7 +121,10 @@ def read_or_make_splits(
     if path.is_file():
         split = read_splits(path, frame)
         if left_out and not np.array_equal(split == LEFT_OUT, _of_sources(frame, split, left_out)):
-            raise ConfigError(f"{path}: these splits leave out other sources; name another file, or take it away.")
+            raise ConfigError(
+                f"{path}: these splits leave out other sources",
+                "name another file, or take it away",
+            )
         return split
     split = divide(frame, shares, seed, together).astype(object)
     split[_of_sources(frame, split, left_out)] = LEFT_OUT
@@ -129,7 +138,10 @@ def _of_sources(frame: pd.DataFrame, split: np.ndarray, sources: Sequence[str]) 
     known = set(frame["dataset"])
     for one in sources:
         if one not in known:
-            raise ConfigError(f"source {one!r} is not in the manifest; its column dataset has {sorted(known)}.")
+            raise ConfigError(
+                f"source {one!r} is not in the manifest",
+                f"its column dataset has {sorted(known)}",
+            )
     return frame["dataset"].isin(list(sources)).to_numpy() & (split != "test")
 
 
@@ -160,7 +172,7 @@ def read_shares(text: str) -> dict[str, float]:
     try:
         train, val, test = (float(one) for one in text.split("/"))
     except ValueError as error:
-        raise ConfigError(f"shares {text!r}: needed are three numbers, as in 0.70/0.15/0.15.") from error
+        raise ConfigError(f"shares {text!r} are not three numbers", "write them as in 0.70/0.15/0.15") from error
     return {"train": train, "val": val, "test": test}
 
 
@@ -174,13 +186,13 @@ def read_splits(path: Path, frame: pd.DataFrame) -> np.ndarray:
         written = json.loads(made_from.read_text(encoding="utf-8"))["digest"]
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
-            f"{path}: cannot be read with {made_from.name} beside it ({type(error).__name__}); "
-            "take both away to divide anew."
+            f"{path}: cannot be read with {made_from.name} beside it ({type(error).__name__})",
+            "take both away to divide anew",
         ) from error
     if written != digest_of(frame) or not set(frame["file"]) <= set(table.index):
         raise ConfigError(
-            f"{path}: these splits were made from other images than the manifest has now; "
-            "take the file away to divide anew, or name another."
+            f"{path}: these splits were made from other images than the manifest has now",
+            "take the file away to divide anew, or name another",
         )
     return table.loc[frame["file"]].to_numpy(str)
 
@@ -208,7 +220,6 @@ def check_splits(
     split: np.ndarray,
     duplicates: Sequence[tuple[int, int]],
     allow: bool,
-    say: Callable[[str], None],
 ) -> int:
     """How many patients and near-duplicates stand in more than one split.
 
@@ -235,7 +246,7 @@ def check_splits(
             f"{text}. Change the manifest's splits, or accept it with --allow-leaks."
         )
     if number:
-        say(f"{number} times the same patient or picture stands in two splits: {text}")
+        log.warning(f"{number} times the same patient or picture stands in two splits: {text}")
     return number
 
 

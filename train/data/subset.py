@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from train.data.names import PARTIAL
+from train.data.classes import classes_of
 from worker.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,10 +30,11 @@ def small_part(frame: pd.DataFrame) -> pd.DataFrame:
     tested = frame["split"] == "test"
     learned = frame["split"].isin(["dev", "train", "val", ""])
     if not learned.any():
-        raise ConfigError("no row has the split dev, train or val: there is nothing to learn from.")
+        raise ConfigError("no row has the split dev, train or val", "give the manifest rows to learn from")
+    partial = classes_of(frame["class"]).partial
     parts = []
     for (name, is_test), rows in frame[tested | learned].groupby(["class", tested], sort=True):
-        most = TESTED if is_test else PARTIALLY_LABELLED if name in PARTIAL else LEARNED
+        most = TESTED if is_test else PARTIALLY_LABELLED if name in partial else LEARNED
         parts.append(_in_turns(rows).head(most))
     return pd.concat(parts).sort_index().reset_index(drop=True)
 

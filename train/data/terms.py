@@ -2,16 +2,56 @@
 
 Terms of (0018,0015) Body Part Examined and their codes are those of DICOM
 PS3.16 Annex L. `header_terms` are the values that agree with a class; values
-that fit several classes of ours, or none for sure, are left out.
+that fit several of the paper's classes, or none for sure, are left out.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+CodeString = Annotated[str, Field(pattern=r"^[A-Z0-9_ ]{0,16}$")]
+"""DICOM's value representation CS (PS3.5 6.2)."""
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Terms:
+    """What a recipe says of a class in its table [class.NAME]; what is left out has a default, see `terms_of`.
+
+    title: for people. body_part_examined: DICOM's defined term. snomed_ct: the code of that body part.
+    header_terms: values of (0018,0015) Body Part Examined that agree with the class.
+    """
+
+    title: str | None = None
+    body_part_examined: CodeString | None = None
+    snomed_ct: Annotated[str, Field(pattern=r"^[0-9]*$")] | None = None
+    header_terms: tuple[CodeString, ...] | None = None
+
+
+def terms_of(name: str, given: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Title, body_part_examined, snomed_ct and header_terms of a class, as the model file carries them.
+
+    given: fields of Terms, of which None means not given. Else those of the paper's classes; of another class
+    the title is its name, the header term its name in upper case, and DICOM term and code are empty.
+    """
+    words = name.replace("_", " ").strip()
+    terms: dict[str, Any] = _PAPER.get(
+        name,
+        {
+            "title": words[:1].upper() + words[1:],
+            "body_part_examined": "",
+            "snomed_ct": "",
+            "header_terms": [words.upper()],
+        },
+    )
+    return {**terms, **{key: value for key, value in (given or {}).items() if value is not None}}
+
 
 _CHEST_HEADERS = ["CHEST", "THORAX", "LUNG", "LUNGS", "HEART", "RIB", "RIBS"]
 
-TERMS: dict[str, dict[str, Any]] = {
+_PAPER: dict[str, dict[str, Any]] = {
     "abdominal": {
         "title": "Abdomen",
         "body_part_examined": "ABDOMEN",

@@ -67,7 +67,10 @@ def find_data(data: Path, out: Path, licences: tuple[str, ...] | None = None) ->
 def _is_for_the_list(data: Path) -> bool:
     if not data.exists():
         if data.suffix:
-            raise ConfigError(f"{data}: no such file; name a manifest, or a folder.")
+            raise ConfigError(
+                f"{data}: no such file",
+                "name a manifest, or a folder",
+            )
         return True
     if not data.is_dir():
         return False

@@ -8,8 +8,9 @@ and at the end table.md, table.csv and reproduce.json.
 
 from __future__ import annotations
 
+import logging
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +21,7 @@ from train.experiment.missing import FoundData, how_to_get, missing_weights
 from train.experiment.steps import Steps, digest
 from train.export.release import release
 from train.fit.fit import fit
-from train.fit.recipe import PAPER_RECIPES, NetworkRecipe, Recipe, networks_of, read_recipe
+from train.fit.recipe import PAPER_RECIPES, NetworkRecipe, Recipe, classes_named, networks_of, read_recipe
 from train.measure.compare import Result, read_result
 from train.measure.evaluate import evaluate
 from worker.errors import ConfigError, RouterError
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
 
     from worker.settings import Precision
 
+log = logging.getLogger(__name__)
+
 Variants = Literal["ours", "all", "none"]
 """Of which recipes fp16 and int8 are made, too."""
 SMOKE = {"size": "96", "epochs": "1", "views": "1", "batch": "16"}
 """Settings of a smoke run, for every recipe (and part of one) that has them."""
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,10 @@ def choose_recipes(names: Sequence[str], overrides: Sequence[str], smoke: bool) 
         choices.append(Choice(read_recipe(name, [*tiny, *given]), plain))
     twice = {one.name for one in choices if sum(one.name == other.name for other in choices) > 1}
     if twice:
-        raise ConfigError(f"the recipe {sorted(twice)[0]!r} is named twice; each needs a folder of its own.")
+        raise ConfigError(
+            f"the recipe {sorted(twice)[0]!r} is named twice",
+            "each needs a folder of its own",
+        )
     if overrides and not any(isinstance(one.recipe, NetworkRecipe) for one in choices):
         raise ConfigError(f"--set {overrides[0]!r}: it is for recipes that train one network, and none is among these.")
     return tuple(choices)
@@ -129,9 +134,7 @@ def _tiny(recipe: Any, place: str = "") -> list[str]:
     return found
 
 
-def with_weights(
-    choices: Sequence[Choice], weights: Path | None, say: Say
-) -> tuple[tuple[Choice, ...], dict[str, str]]:
+def with_weights(choices: Sequence[Choice], weights: Path | None) -> tuple[tuple[Choice, ...], dict[str, str]]:
     """The recipes whose pretrained weights are there, and what each of the others lacks.
 
     Raises ConfigError where no recipe is left.
@@ -142,7 +145,7 @@ def with_weights(
         if files:
             left_out[one.name] = f"no file {', '.join(files)}"
             place = f"not in {weights}" if weights else "and --weights names no folder"
-            say(
+            log.error(
                 f"{one.name} is left out: it starts from the pretrained weights {', '.join(files)}, {place}; "
                 f"{how_to_get(files, weights)}"
             )
@@ -153,7 +156,7 @@ def with_weights(
     return tuple(kept), left_out
 
 
-def reproduce(plan: Plan, say: Say) -> Outcome:
+def reproduce(plan: Plan) -> Outcome:
     """Run every step that is not done yet. What breaks one recipe is told, and the others go on.
 
     Raises ConfigError for data that no recipe could be trained on.
@@ -161,44 +164,44 @@ def reproduce(plan: Plan, say: Say) -> Outcome:
     out, options = plan.out, plan.options
     options = replace(options, splits=options.splits or out / "splits.csv", cache=options.cache or out / "cache")
     plan = replace(plan, options=options)
+    recipe = plan.choices[0].recipe
     # Once for all of them, so that what is wrong with the data is told before anything is trained.
-    loaded = load(plan.data.manifest, out, say, options, plan.choices[0].recipe.size)
+    loaded = load(plan.data.manifest, out, options, recipe.size, classes_named(recipe))
     data = _digest_of_data(loaded.frame)
     finished, failed = [], {}
     for number, one in enumerate(plan.choices, 1):
         name = one.name
-
-        def told(line: str, prefix: str = f"[{number}/{len(plan.choices)}] {name}") -> None:
-            say(f"{prefix}: {line}")
-
+        log.info(f"[{number}/{len(plan.choices)}] {name}")
         error_file = out / name / "error.txt"
         try:
-            finished.append(_run(plan, one, data, told))
+            finished.append(_run(plan, one, data))
             error_file.unlink(missing_ok=True)
         except Exception as error:  # of whatever kind: it must not cost the others their days
             failed[name] = type(error).__name__
             first = (str(error).splitlines() or [""])[0]
-            told(f"failed: {first if isinstance(error, RouterError) else f'{type(error).__name__}: {first}'}")
+            log.error(
+                f"{name} failed: {first if isinstance(error, RouterError) else f'{type(error).__name__}: {first}'}"
+            )
             if not isinstance(error, RouterError):
                 error_file.parent.mkdir(parents=True, exist_ok=True)
                 error_file.write_text(traceback.format_exc(), encoding="utf-8")
-                told(f"where it failed: {error_file}")
+                log.error(f"where it failed: {error_file}")
     images = loaded.frame["split"].value_counts().sort_index()
     return Outcome(tuple(finished), failed, {str(key): int(n) for key, n in images.items()}, loaded.broken)
 
 
-def _run(plan: Plan, choice: Choice, data: str, say: Say) -> Finished:
+def _run(plan: Plan, choice: Choice, data: str) -> Finished:
     """Fit, export, evaluate."""
     recipe, options, manifest = choice.recipe, plan.options, plan.data.manifest
     folder = plan.out / choice.name
     checkpoint, model, evaluation = folder / "checkpoint.pt", folder / "model.onnx", folder / "evaluation"
     precisions = _precisions(plan.variants, choice.name)
-    steps = Steps(folder, say)
+    steps = Steps(folder)
     steps.do(
         "fit",
         {"recipe": digest(asdict(recipe)), "images": data, "weights": _digest_of_weights(recipe, plan.weights)},
         checkpoint,
-        lambda: fit(recipe, manifest, plan.weights, folder, say, options),
+        lambda: fit(recipe, manifest, plan.weights, folder, options),
         resumes=True,
     )
     steps.do(
@@ -210,7 +213,6 @@ def _run(plan: Plan, choice: Choice, data: str, say: Say) -> Finished:
             model,
             manifest,
             precisions,
-            say,
             splits=options.splits,
             licences=options.licences,
             cache=options.cache,
@@ -220,7 +222,7 @@ def _run(plan: Plan, choice: Choice, data: str, say: Say) -> Finished:
         "evaluate",
         {"model": digest(model), "images": data},
         evaluation / "metrics.json",
-        lambda: evaluate(model, manifest, "test", evaluation, say, splits=options.splits, licences=options.licences),
+        lambda: evaluate(model, manifest, "test", evaluation, splits=options.splits, licences=options.licences),
     )
     return Finished(choice, steps.noted, read_result(evaluation))
 

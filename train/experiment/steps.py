@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 from train.experiment.environment import about_machine
 from worker.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 class Steps:
@@ -20,9 +23,8 @@ class Steps:
     same inputs, which are digests by name.
     """
 
-    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path) -> None:
         self._path = folder / "steps.json"
-        self._say = say
         folder.mkdir(parents=True, exist_ok=True)
         try:
             self.noted: dict[str, dict[str, Any]] = json.loads(self._path.read_text(encoding="utf-8"))
@@ -40,23 +42,23 @@ class Steps:
         before = self.noted.get(name, {})
         same = before.get("inputs") == dict(inputs)
         if same and "seconds" in before and result.is_file():
-            self._say(f"{name}: done before, in {duration(before['seconds'])}")
+            log.info(f"{name}: done before, in {duration(before['seconds'])}")
             return
         if resumes and before and not same:
             given = before.get("inputs", {})
             other = ", ".join(key for key in {**given, **inputs} if given.get(key) != inputs.get(key))
             raise ConfigError(
-                f"{self._path.parent}: holds a run with other inputs ({other}); "
-                "name another folder with --out, or take this one away."
+                f"{self._path.parent}: holds a run with other inputs ({other})",
+                "name another folder with --out, or take this one away",
             )
         attempts = before.get("attempts", 0) + 1 if same and "seconds" not in before else 1
         self._note(name, {"inputs": dict(inputs), "attempts": attempts})
-        self._say(name)
+        log.info(name)
         started = time.monotonic()
         work()
         seconds = round(time.monotonic() - started, 1)
         self._note(name, {**self.noted[name], "seconds": seconds, "machine": about_machine()})
-        self._say(f"{name}: {duration(seconds)}")
+        log.info(f"{name}: {duration(seconds)}")
 
     def _note(self, name: str, values: dict[str, Any]) -> None:
         self.noted[name] = values

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from train.data.names import CLASSES
-from train.data.terms import TERMS
+from train.data.terms import terms_of
 from train.networks.backbones import MEAN, STD
 from train.networks.checkpoint import Checkpoint, load
 from train.networks.eight_bits import store_small
@@ -50,10 +49,13 @@ def export(checkpoint: Path, target: Path, metrics: dict[str, Any], images: Sequ
     variant = {"precision": "fp32", "source": digest(checkpoint)}
     onnx.helper.set_model_props(written, {**_properties(saved, metrics), "variant": json.dumps(variant)})
     target.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(written, target)
+    save_checked(written, target)
     difference = largest_difference(saved, target, images)
     if difference > LARGEST_DIFFERENCE:
-        raise ModelError(f"{target}: ONNX Runtime and PyTorch differ by {difference:.2g}; do not use this file.")
+        raise ModelError(
+            f"{target}: ONNX Runtime and PyTorch differ by {difference:.2g}",
+            "do not use this file; export it with other versions of torch and onnx",
+        )
     return difference
 
 
@@ -81,9 +83,7 @@ def to_onnx(model: torch.nn.Module, size: int, channels: int = 1) -> Any:
             verbose=False,
         )
         written = onnx.load(path)
-    forget_traces(written)
-    compute_once(written)
-    return written
+    return simplify(written)
 
 
 def set_metrics(path: Path, metrics: dict[str, Any]) -> None:
@@ -98,48 +98,54 @@ def set_metrics(path: Path, metrics: dict[str, Any]) -> None:
     read_card({one.key: one.value for one in model.metadata_props}, path)
 
 
-def compute_once(model: Any) -> None:
-    """Merge weights that are equal, and nodes that do the same with the same: networks that share their first, frozen
-    layers then run them once. The outputs stay the same to the bit.
+def simplify(model: Any) -> Any:
+    """A ModelProto that computes the same, to the bit, with equal weights merged and equal nodes computed once.
+
+    Networks that share their first, frozen layers then run these once. What the exporter notes of this machine,
+    such as the source line behind each node with its path, is left out.
     """
+    from onnx_ir.passes import common
+
+    return _passed(
+        model,
+        common.DeduplicateHashedInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.ClearMetadataAndDocStringPass(),
+    )
+
+
+def in_order(model: Any) -> Any:
+    """The same ModelProto with its nodes in the order in which they can run, as ONNX wants them."""
+    from onnx_ir.passes import common
+
+    return _passed(model, common.TopologicalSortPass())
+
+
+def _passed(model: Any, *passes: Any) -> Any:
+    import onnx_ir
+
+    network = onnx_ir.from_proto(model)
+    onnx_ir.passes.Sequential(*passes)(network)
+    return onnx_ir.to_proto(network)
+
+
+def save_checked(model: Any, path: Path) -> None:
+    """Write a ModelProto that ONNX's checker, with its inference of shapes, accepts. Raises ModelError."""
     import onnx
 
-    known: dict[Any, str] = {}
-    other_name: dict[str, str] = {}
-    weights, nodes = [], []
-    for one in model.graph.initializer:
-        key: tuple[Any, ...] = (one.data_type, tuple(one.dims), onnx.numpy_helper.to_array(one).tobytes())
-        if known.setdefault(key, one.name) == one.name:
-            weights.append(one)
-        else:
-            other_name[one.name] = known[key]
-    outputs = {one.name for one in model.graph.output}
-    for one in model.graph.node:
-        inputs = [other_name.get(name, name) for name in one.input]
-        del one.input[:]
-        one.input.extend(inputs)
-        attributes = tuple(sorted(each.SerializeToString() for each in one.attribute))
-        key = (one.op_type, one.domain, tuple(one.input), attributes, len(one.output))
-        if len(one.output) != 1 or outputs & set(one.output) or known.setdefault(key, one.output[0]) == one.output[0]:
-            nodes.append(one)
-        else:
-            other_name[one.output[0]] = known[key]
-    del model.graph.initializer[:], model.graph.node[:]
-    model.graph.initializer.extend(weights)
-    model.graph.node.extend(nodes)
-
-
-def forget_traces(model: Any) -> None:
-    """Take out what the exporter notes of this machine: the source line, with its path, behind each node."""
-    for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer, *model.functions):
-        del part.metadata_props[:]
-        part.doc_string = ""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ModelError(f"{path}: not a valid ONNX model ({error})", "report this with the recipe") from error
+    onnx.save(model, path)
 
 
 def _properties(saved: Checkpoint, metrics: dict[str, Any]) -> dict[str, str]:
     recipe, calibration = saved.recipe, saved.calibration
+    given = recipe.get("terms", {})  # absent in recipes of earlier versions
     values: dict[str, Any] = {
-        "classes": [{"name": name, **TERMS[name]} for name in CLASSES],
+        "classes": [{"name": name, **terms_of(name, given.get(name))} for name in saved.classes],
+        "partial_labels": saved.classes.as_json()["partial_labels"],
         # A probe's recipe says nothing of these three: they come with its frozen networks.
         "input": {
             "size": recipe["size"],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from train.networks.checkpoint import load
 from worker.errors import ConfigError
 from worker.settings import Precision
 
+log = logging.getLogger(__name__)
+
 
 def release(
     checkpoint: Path,
     target: Path,
     manifest: Path,
     precisions: Sequence[Precision],
-    say: Callable[[str], None],
     *,
     splits: Path | None = None,
     licences: Sequence[str] | None = None,
@@ -35,18 +37,21 @@ def release(
 
     Raises ConfigError where no image is left.
     """
-    frame = read_manifest(manifest, "dev", splits=splits, licences=licences, say=say)
+    frame = read_manifest(manifest, "dev", splits=splits, licences=licences)
     # A variant is measured on all of dev, fp32 on a part of it.
     frame = frame.sample(len(frame) if precisions else min(COMPARED_IMAGES, len(frame)), random_state=0)
     paths = list(frame["path"])
     images_of = ImageCache(cache or checkpoint.parent / "cache", load(checkpoint).recipe["size"])
-    usable = [path for path, one in zip(paths, images_of.fill(paths, say)) if not one.broken]
+    usable = [path for path, one in zip(paths, images_of.fill(paths)) if not one.broken]
     if not usable:
-        raise ConfigError(f"{manifest}: not one of {len(paths)} images could be read to compare the model on.")
+        raise ConfigError(
+            f"{manifest}: none of {len(paths)} images could be read to compare the model on",
+            "check the paths in the manifest",
+        )
     images = images_of.images(usable)
     difference = export(checkpoint, target, _measured(checkpoint), images[:COMPARED_IMAGES])
-    say(f"{target}: {target.stat().st_size / 1e6:.1f} MB, largest difference to PyTorch {difference:.2g}")
-    add_variants(checkpoint, target, images, precisions, say)
+    log.info(f"{target}: {target.stat().st_size / 1e6:.1f} MB, largest difference to PyTorch {difference:.2g}")
+    add_variants(checkpoint, target, images, precisions)
     return target
 
 

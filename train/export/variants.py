@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from train.export.onnx_file import digest, forget_traces, largest_difference, to_onnx
+from train.export.onnx_file import digest, in_order, largest_difference, save_checked, to_onnx
 from train.export.quantise import BATCH, CALIBRATION_IMAGES, FLOAT_DEPTHS, correct_linear_layers, quantise, run
 from train.fit.calibrate import fit_temperature
 from train.networks.checkpoint import Checkpoint, load
@@ -19,6 +20,8 @@ from worker.inference.card import read_card
 from worker.inference.classifier import Classifier, softmax
 from worker.inference.variants import variant_path
 from worker.settings import Precision
+
+log = logging.getLogger(__name__)
 
 LEAST_AGREEMENT = 0.998
 """Share of the images of dev to which a variant must give the class that fp32 gives."""
@@ -57,7 +60,6 @@ def add_variants(
     model: Path,
     images: Sequence[np.ndarray],
     precisions: Sequence[Precision],
-    say: Callable[[str], None],
 ) -> list[Measured]:
     """Write variants beside an exported fp32 model; what was measured, also of those that were refused.
 
@@ -65,7 +67,7 @@ def add_variants(
     images: all of dev, (rows, columns) each.
 
     Variants of an earlier export are removed. One that agrees too seldom
-    with fp32 is not written; `say` gets a sentence about each.
+    with fp32 is not written.
     Raises ConfigError where model and checkpoint do not belong together.
     """
     saved, reference = load(checkpoint), Classifier(model, "cpu", 2)
@@ -74,8 +76,11 @@ def add_variants(
     if not precisions:
         return []
     if reference.card.source != digest(checkpoint):
-        raise ConfigError(f"{model}: it was not exported from {checkpoint}; export it again.")
-    say(f"judging {len(images)} images in fp32, to compare with")
+        raise ConfigError(
+            f"{model}: it was not exported from {checkpoint}",
+            "export it again",
+        )
+    log.info(f"judging {len(images)} images in fp32, to compare with")
     expected = _logits(reference, images)
     plain = to_onnx(saved.model, saved.recipe["size"])
     found = []
@@ -84,12 +89,12 @@ def add_variants(
         measured = _first_good(candidates, precision, saved, model, images, expected)
         path = variant_path(model, precision)
         if measured.good:
-            say(
+            log.info(
                 f"{path}: {path.stat().st_size / 1e6:.1f} MB, fp32's class for {measured.agreement:.2%} of "
                 f"{measured.images} images, largest difference to PyTorch {measured.largest_difference:.2g}"
             )
         else:
-            say(
+            log.warning(
                 f"{path}: not written, since it gives fp32's class to {measured.agreement:.2%} of {measured.images} "
                 f"images and {LEAST_AGREEMENT:.1%} are wanted; the worker runs fp32 in its place."
             )
@@ -125,9 +130,8 @@ def _first_good(
     part = path.with_suffix(".part.onnx")
     try:
         for network in candidates:
-            forget_traces(network)
             onnx.helper.set_model_props(network, properties)
-            onnx.save(network, part)
+            save_checked(network, part)
             logits = _logits(Classifier(part, "cpu", 2), images)
             measured = Measured(
                 precision,
@@ -144,7 +148,7 @@ def _first_good(
                     "calibration": json.dumps({**calibration, "temperature": measured.temperature}),
                 }
                 onnx.helper.set_model_props(network, own)
-                onnx.save(network, part)
+                save_checked(network, part)
                 read_card(own, part)
                 part.replace(path)
                 break
@@ -161,7 +165,10 @@ def _halved(plain: Any) -> Iterator[Any]:
     copied = onnx.ModelProto()
     copied.CopyFrom(plain)
     last = [one.name for one in plain.graph.node if one.op_type == "Gemm"][-1:]
-    yield convert_float_to_float16(copied, keep_io_types=True, node_block_list=last)
+    halved = convert_float_to_float16(copied, keep_io_types=True, node_block_list=last)
+    # The converter leaves types of before in it, and puts the cast of the input behind the nodes that read it.
+    del halved.graph.value_info[:]
+    yield in_order(halved)
 
 
 def _quantised(plain: Any, reference: Classifier, images: Sequence[np.ndarray], expected: np.ndarray) -> Iterator[Any]:

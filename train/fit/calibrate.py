@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from train.data.names import CLASSES
 from worker.inference.classifier import softmax
 
 FEWEST = 100
@@ -36,21 +36,21 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray, weights: np.ndarray) 
     return float(candidates[int(np.argmin(losses))])
 
 
-def calibrate(logits: np.ndarray, truth: np.ndarray, accuracy: float) -> Calibration:
+def calibrate(logits: np.ndarray, truth: np.ndarray, accuracy: float, names: Sequence[str]) -> Calibration:
     """Choose the temperature, and for each class the least threshold that reaches `accuracy`.
 
-    logits: (n, classes). truth: (n,) class indices. accuracy: wanted among
+    logits: (n, classes). truth: (n,) class indices. names: of the classes. accuracy: wanted among
     the answered images, 0..1; each true class counts the same in it, so that
     a class with many images does not hide one with few.
     """
-    counts = np.bincount(truth, minlength=len(CLASSES))
+    counts = np.bincount(truth, minlength=len(names))
     weights = 1.0 / counts[truth]
     temperature = fit_temperature(logits, truth, weights)
     probabilities = softmax(logits, temperature)
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     thresholds: dict[str, float] = {}
     unsupported = []
-    for index, name in enumerate(CLASSES):
+    for index, name in enumerate(names):
         chosen = predicted == index
         if counts[index] < FEWEST or chosen.sum() < FEWEST:
             unsupported.append(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from train.data.dataset import DataOptions
@@ -14,7 +13,6 @@ def fit(
     manifest: Path,
     weights: Path | None,
     out: Path,
-    say: Callable[[str], None],
     options: DataOptions | None = None,
     save_minutes: float = 10,
 ) -> Path:
@@ -27,11 +25,11 @@ def fit(
     if isinstance(recipe, NetworkRecipe):
         from train.fit.network import fit_network
 
-        return fit_network(recipe, manifest, weights, out, say, options, save_minutes)
+        return fit_network(recipe, manifest, weights, out, options, save_minutes)
     if isinstance(recipe, TwoStepRecipe):
         from train.fit.fit_two_step import fit_two_step
 
-        return fit_two_step(recipe, manifest, weights, out, say, options, save_minutes)
+        return fit_two_step(recipe, manifest, weights, out, options, save_minutes)
     from train.fit.fit_probe import fit_probe
 
-    return fit_probe(recipe, manifest, weights, out, say, options)
+    return fit_probe(recipe, manifest, weights, out, options)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from train.data.dataset import DataOptions, Loaded, load
-from train.data.names import CLASSES
+from train.data.dataset import DataOptions, Loaded, check_classes, load
 from train.fit.probe import extract
-from train.fit.recipe import ProbeRecipe
+from train.fit.recipe import ProbeRecipe, classes_named
 from train.fit.validate import Dataset, choose
 from train.networks.backbones import Probe
 from train.networks.checkpoint import describe, save_fit
+
+log = logging.getLogger(__name__)
 
 
 def fit_probe(
@@ -25,7 +26,6 @@ def fit_probe(
     manifest: Path,
     weights: Path | None,
     out: Path,
-    say: Callable[[str], None],
     options: DataOptions | None = None,
 ) -> Path:
     """Train by a recipe on all that is not in the split `test`; the checkpoint's path.
@@ -40,51 +40,50 @@ def fit_probe(
 
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    loaded = load(manifest, out, say, options, recipe.size).only("dev", "train", "val")
+    loaded = load(manifest, out, options, recipe.size, classes_named(recipe)).only("dev", "train", "val")
+    check_classes(loaded, manifest, recipe.terms)
     frame = loaded.frame
-    model = Probe(recipe.backbones, weights, len(CLASSES), recipe.pooling)
-    data = Dataset(frame, joined_features(recipe, loaded, model, out, say), recipe.source_power, recipe.augmented_share)
-    decay, validation = choose(data, recipe.decay, recipe.accuracy, say)
-    fit_last_layer(model, data, decay, say)
+    model = Probe(recipe.backbones, weights, len(loaded.classes), recipe.pooling)
+    features = joined_features(recipe, loaded, model, out)
+    data = Dataset(frame, features, loaded.classes, recipe.source_power, recipe.augmented_share)
+    decay, validation = choose(data, recipe.decay, recipe.accuracy)
+    fit_last_layer(model, data, decay)
     training_data = {**describe(frame, manifest), "backbones": list(recipe.backbones), "accuracy": recipe.accuracy}
-    return save_fit(out, model, {**asdict(recipe), "decay": [decay]}, training_data, validation)
+    return save_fit(out, model, {**asdict(recipe), "decay": [decay]}, training_data, validation, loaded.classes)
 
 
-def joined_features(
-    recipe: ProbeRecipe, loaded: Loaded, model: Probe, out: Path, say: Callable[[str], None]
-) -> np.ndarray:
+def joined_features(recipe: ProbeRecipe, loaded: Loaded, model: Probe, out: Path) -> np.ndarray:
     """(1 + views, n, f) float16: what the backbones make of the images, side by side."""
     parts = [
-        _features(name, recipe, loaded, backbone, out, say) for name, backbone in zip(recipe.backbones, model.backbones)
+        _features(name, recipe, loaded, backbone, out) for name, backbone in zip(recipe.backbones, model.backbones)
     ]
     return np.concatenate(parts, axis=2)
 
 
-def fit_last_layer(model: Probe, data: Dataset, decay: float, say: Callable[[str], None]) -> None:
+def fit_last_layer(model: Probe, data: Dataset, decay: float) -> None:
     """Give the model the last layer that all images teach."""
     import torch
 
-    say(f"fitting the last layer on all {len(data.frame)} images with decay {decay}")
+    log.info(f"fitting the last layer on all {len(data.frame)} images with decay {decay}")
     layer, bias = data.fit_layer(np.ones(len(data.frame), bool), decay)
     model.classifier.weight.data = torch.from_numpy(layer)
     model.classifier.bias.data = torch.from_numpy(bias)
 
 
-def _features(
-    name: str, recipe: ProbeRecipe, loaded: Loaded, backbone: Any, out: Path, say: Callable[[str], None]
-) -> np.ndarray:
+def _features(name: str, recipe: ProbeRecipe, loaded: Loaded, backbone: Any, out: Path) -> np.ndarray:
     """One backbone's features of all views, from an earlier run with the same inputs where there is one."""
     weights = hashlib.sha256(b"".join(one.numpy().tobytes() for one in backbone.state_dict().values())).hexdigest()
     inputs = [name, weights, recipe.pooling, recipe.size, recipe.views, recipe.seed, list(loaded.frame["file"])]
     key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
     path = out / f"features-{key}.npy"
     if path.is_file():
-        say(f"features: {path.name}, from an earlier run")
+        log.info(f"features: {path.name}, from an earlier run")
         return np.load(path)
-    say(f"features: {1 + recipe.views} views of {len(loaded.images)} images at {recipe.size} px through {name}")
+    log.info(f"features: {1 + recipe.views} views of {len(loaded.images)} images at {recipe.size} px through {name}")
+    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress() as bar:
+    with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("features", total=(1 + recipe.views) * len(loaded.images))
         features = extract(
             backbone, loaded.images, recipe.size, recipe.views, recipe.seed, lambda n: bar.update(task, advance=n)

@@ -1,32 +1,36 @@
-"""The method `two_step`: a probe for the body part, a network for whose chest, and what the two say together."""
+"""The method `two_step`: a probe for the body part, a network for a pair of classes, and what the two say together.
+
+The pair is that of a partial label: adults' and children's chests in the paper's classes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from train.data.dataset import DataOptions, Loaded, load
-from train.data.names import CLASSES, PARTIAL
+from train.data.dataset import DataOptions, Loaded, check_classes, load
 from train.fit.batches import Views, loader, plain_batches
 from train.fit.fit_probe import fit_last_layer, joined_features
 from train.fit.loop import Loop
 from train.fit.machine import find_machine
 from train.fit.network import examples_of, fingerprint_of, first_network
-from train.fit.recipe import NetworkRecipe, TwoStepRecipe
+from train.fit.recipe import NetworkRecipe, TwoStepRecipe, classes_named
 from train.fit.validate import Dataset, check_sources, chest_folds, choose, mixed_sources, patient_folds
 from train.networks.backbones import Probe
 from train.networks.checkpoint import describe, save_fit
 from train.networks.eight_bits import round_weights
-from train.networks.two_step import ADULT, CHILD, ChestRule, TwoStep
+from train.networks.two_step import ChestRule, Pair, TwoStep, pair_of
 
 if TYPE_CHECKING:
     import torch
 
-ORIGIN = "images of sources left out in turn and, for adults beside children of one source, of patients left out"
+log = logging.getLogger(__name__)
+
+ORIGIN = "images of sources left out in turn and, where one source has both classes of the pair, of patients left out"
 """What temperature and thresholds come from."""
 
 WATCHED = 64
@@ -38,7 +42,6 @@ def fit_two_step(
     manifest: Path,
     weights: Path | None,
     out: Path,
-    say: Callable[[str], None],
     options: DataOptions | None = None,
     save_minutes: float = 10,
 ) -> Path:
@@ -53,35 +56,39 @@ def fit_two_step(
 
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    loaded = load(manifest, out, say, options, recipe.size).only("dev", "train", "val")
-    frame = loaded.frame
-    body_part = Probe(recipe.body_part.backbones, weights, len(CLASSES), recipe.body_part.pooling)
+    loaded = load(manifest, out, options, recipe.size, classes_named(recipe)).only("dev", "train", "val")
+    frame, classes = loaded.frame, loaded.classes
+    pair = pair_of(classes)
+    check_classes(loaded, manifest, recipe.terms)
+    body_part = Probe(recipe.body_part.backbones, weights, len(classes), recipe.body_part.pooling)
     round_weights(body_part)
-    features = joined_features(recipe.body_part, loaded, body_part, out, say)
-    data = Dataset(frame, features, recipe.body_part.source_power, 0.0)
+    features = joined_features(recipe.body_part, loaded, body_part, out)
+    data = Dataset(frame, features, classes, recipe.body_part.source_power, 0.0)
     check_sources(data)
-    chests = np.isin(data.labels, PARTIAL["chest"])
+    chests = np.isin(data.labels, data.pair)
     margins = np.zeros(len(frame))
     folds = chest_folds(data)
     for number, fold in enumerate(folds, 1):
         learned = chests & ~fold
-        say(f"whose chest, fold {number} of {len(folds)}: {learned.sum()} images, {fold.sum()} left out")
-        part = _Chests(recipe.chest, loaded, learned, fold, weights, out / f"chest-{number}", say, save_minutes)
+        log.info(
+            f"{' or '.join(data.pair)}, fold {number} of {len(folds)}: {learned.sum()} images, {fold.sum()} left out"
+        )
+        part = _Chests(recipe.chest, loaded, learned, fold, weights, out / f"chest-{number}", save_minutes)
         margins[fold] = part.margins(part.network(), fold)
-    say(f"whose chest, all {int(chests.sum())} images")
-    part = _Chests(recipe.chest, loaded, chests, chests, weights, out / "chest-all", say, save_minutes)
+    log.info(f"{' or '.join(data.pair)}, all {int(chests.sum())} images")
+    part = _Chests(recipe.chest, loaded, chests, chests, weights, out / "chest-all", save_minutes)
     chest = part.network()
     # What is no chest of known age was not learned from: the last network has not seen it either.
     margins[~chests] = part.margins(chest, ~chests)
     data = replace(data, margins=margins)
     rule = rule_of(data, recipe.body_part.decay[0])
-    say(f"log-odds of a child: {rule.scale:.3f} x margin {rule.weight:+.3f} x difference {rule.shift:+.3f}")
+    log.info(f"log-odds of {data.pair[1]}: {rule.scale:.3f} x margin {rule.weight:+.3f} x difference {rule.shift:+.3f}")
     data = replace(data, rule=rule)
-    decay, validation = choose(data, recipe.body_part.decay, recipe.accuracy, say)
+    decay, validation = choose(data, recipe.body_part.decay, recipe.accuracy)
     validation["chest_rule"] = asdict(rule)
     validation["calibration"]["from"] = ORIGIN
-    fit_last_layer(body_part, data, decay, say)
-    return _finish(recipe, TwoStep(body_part, chest, rule), decay, validation, frame, manifest, out)
+    fit_last_layer(body_part, data, decay)
+    return _finish(recipe, TwoStep(body_part, chest, rule, pair), decay, validation, loaded, manifest, out)
 
 
 def rule_of(data: Dataset, decay: float) -> ChestRule:
@@ -94,12 +101,13 @@ def rule_of(data: Dataset, decay: float) -> ChestRule:
     assert data.margins is not None
     mixed, folds = mixed_sources(data), patient_folds(data)
     if not mixed:
-        chests = np.isin(data.labels, PARTIAL["chest"])
-        return chest_rule(data.margins[chests], np.zeros(chests.sum()), data.labels[chests] == CLASSES[CHILD])
+        chests = np.isin(data.labels, data.pair)
+        return chest_rule(data.margins[chests], np.zeros(chests.sum()), data.labels[chests] == data.pair[1])
     said = data.held_out([fold for name in mixed for fold in folds[name]], decay)
-    chests = np.isin(said.truth, (ADULT, CHILD))
-    difference = said.logits[:, CHILD] - said.logits[:, ADULT]
-    return chest_rule(data.margins[said.rows[chests]], difference[chests], said.truth[chests] == CHILD)
+    first, second = pair_of(data.classes)
+    chests = np.isin(said.truth, (first, second))
+    difference = said.logits[:, second] - said.logits[:, first]
+    return chest_rule(data.margins[said.rows[chests]], difference[chests], said.truth[chests] == second)
 
 
 def chest_rule(margins: np.ndarray, differences: np.ndarray, child: np.ndarray) -> ChestRule:
@@ -137,13 +145,13 @@ class _Chests:
         left_out: np.ndarray,
         weights: Path | None,
         folder: Path,
-        say: Callable[[str], None],
         save_minutes: float,
     ) -> None:
         self._recipe, self._loaded, self._weights, self._folder = recipe, loaded, weights, folder
+        self._pair: Pair = pair_of(loaded.classes)
         self._learned = loaded.at(np.nonzero(learned)[0])
         self._watched = loaded.at(np.random.default_rng(0).permutation(np.nonzero(left_out)[0])[:WATCHED])
-        self._say, self._save_minutes = say, save_minutes
+        self._save_minutes = save_minutes
 
     def network(self) -> torch.nn.Module:
         """Trained, then rounded; from an earlier run with the same settings and images where there is one."""
@@ -151,8 +159,8 @@ class _Chests:
 
         recipe = self._recipe
         torch.manual_seed(recipe.seed)
-        model = first_network(recipe, self._weights)
-        fingerprint = fingerprint_of(recipe, self._learned.frame, self._watched.frame, self._weights)
+        model = first_network(recipe, self._weights, len(self._loaded.classes))
+        fingerprint = fingerprint_of(recipe, self._learned, self._watched, self._weights)
         done = self._folder / f"network-{fingerprint[:16]}.pt"
         if not done.is_file():
             self._folder.mkdir(exist_ok=True)
@@ -164,7 +172,6 @@ class _Chests:
                 self._folder,
                 fingerprint,
                 self._save_minutes,
-                self._say,
             )
             torch.save(loop.run().state, done.with_suffix(".part"))
             done.with_suffix(".part").rename(done)
@@ -174,10 +181,10 @@ class _Chests:
         return model.eval()
 
     def margins(self, model: torch.nn.Module, rows: np.ndarray) -> np.ndarray:
-        """(k,): the child's output less the adult's, for the rows where `rows` (n,) is true."""
+        """(k,): second output of the pair less its first, for the rows where `rows` (n,) is true."""
         import torch
 
-        chosen = np.nonzero(rows)[0]
+        chosen, (first, second) = np.nonzero(rows)[0], self._pair
         machine = find_machine()
         model = model.to(machine.device, memory_format=torch.channels_last)
         batches = loader(
@@ -190,7 +197,7 @@ class _Chests:
         with torch.inference_mode(), machine.autocast():
             for images, _ in batches:
                 outputs = model(images.to(machine.device, memory_format=torch.channels_last)).float().cpu()
-                found.append((outputs[:, CHILD] - outputs[:, ADULT]).numpy())
+                found.append((outputs[:, second] - outputs[:, first]).numpy())
         model.cpu()
         return np.concatenate(found)
 
@@ -200,16 +207,16 @@ def _finish(
     model: TwoStep,
     decay: float,
     validation: dict[str, Any],
-    frame: Any,
+    loaded: Loaded,
     manifest: Path,
     out: Path,
 ) -> Path:
     training_data = {
-        **describe(frame, manifest),
+        **describe(loaded.frame, manifest),
         "method": recipe.method,
         "backbones": [*recipe.body_part.backbones, f"{recipe.chest.architecture} (chests)"],
         "accuracy": recipe.accuracy,
     }
     settings = asdict(recipe)
     settings["body_part"]["decay"] = [decay]
-    return save_fit(out, model, settings, training_data, validation)
+    return save_fit(out, model, settings, training_data, validation, loaded.classes)

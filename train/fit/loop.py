@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from timm.utils import ModelEmaV3, freeze
 
-from train.data.names import CLASSES
 from train.fit.batches import Order, Views, loader, plain_batches
 from train.fit.learning_curves import write_course
 from train.fit.losses import label_loss
@@ -24,6 +23,8 @@ from worker.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+log = logging.getLogger(__name__)
 
 STATE = "state.pt"
 
@@ -92,12 +93,10 @@ class Loop:
         folder: Path,
         fingerprint: str,
         save_minutes: float,
-        say: Callable[[str], None],
     ) -> None:
         self._model = model.to(machine.device, memory_format=torch.channels_last)
         self._examples, self._recipe, self._machine = examples, recipe, machine
         self._folder, self._fingerprint, self._save_seconds = folder, fingerprint, 60 * save_minutes
-        self._say = say
         self._freeze()
         self._optimiser = make_optimiser(self._model, recipe)
         weights = examples.weights
@@ -108,6 +107,7 @@ class Loop:
 
     def run(self) -> Outcome:
         """Train to the end, from where an earlier run in the same folder stopped."""
+        from rich.console import Console
         from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
         self._resume()
@@ -117,7 +117,7 @@ class Loop:
         places = range(examples.n, examples.n + len(examples.truth))
         judged = loader(examples.views, plain_batches(places, recipe.batch), len(places), on_gpu)
         columns = (*Progress.get_default_columns()[:3], MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, disable=self._machine.rank > 0) as bar:
+        with Progress(*columns, console=Console(stderr=True), disable=self._machine.rank > 0) as bar:
             steps = len(self._order)
             task = bar.add_task("training", total=steps * recipe.epochs, completed=self._done())
             while self._course.epoch < recipe.epochs:
@@ -141,8 +141,8 @@ class Loop:
         for name in self._recipe.frozen:
             if name not in known:
                 raise ConfigError(
-                    f"{self._recipe.name}: frozen: {self._recipe.architecture} has no module {name!r}; "
-                    f"it has {', '.join(name for name, _ in self._model.named_children())}."
+                    f"{self._recipe.name}: frozen: {self._recipe.architecture} has no module {name!r}",
+                    f"it has {', '.join((name for name, _ in self._model.named_children()))}",
                 )
         if self._recipe.frozen:
             freeze(self._model, list(self._recipe.frozen), include_bn_running_stats=False)
@@ -189,8 +189,8 @@ class Loop:
         value = float(total)
         if not np.isfinite(value):
             raise ConfigError(
-                f"{self._recipe.name}: the loss is no longer a number in epoch {self._course.epoch + 1}; "
-                "lower `rate`, or set `clip`."
+                f"{self._recipe.name}: the loss is no longer a number in epoch {self._course.epoch + 1}",
+                "lower `rate`, or set `clip`",
             )
         return value
 
@@ -213,13 +213,13 @@ class Loop:
             "train_loss": round(course.loss / max(1, course.seen), 5),
             "val_loss": round(float(-log_p[np.arange(len(truth)), truth].mean()), 5),
             "val_accuracy": round(float((predicted == truth).mean()), 5),
-            "val_macro_f1": round(float(np.nanmean(f1_by_class(truth, predicted, len(CLASSES))[2])), 5),
+            "val_macro_f1": round(float(np.nanmean(f1_by_class(truth, predicted, logits.shape[1])[2])), 5),
             "rate": float(f"{self._optimiser.param_groups[-1]['lr']:.4g}"),
             "seconds": round(course.seconds, 1),
             "images_per_second": round(course.seen * self._machine.world / max(course.seconds, 1e-9), 1),
         }
         course.history.append(row)
-        self._say(
+        log.info(
             f"epoch {row['epoch']}/{self._recipe.epochs}: loss {row['train_loss']:.4f}, validation loss "
             f"{row['val_loss']:.4f}, accuracy {row['val_accuracy']:.4f}, macro-F1 {row['val_macro_f1']:.4f} "
             f"({row['images_per_second']} images/s)"
@@ -278,7 +278,7 @@ class Loop:
             torch.set_rng_state(state["random"])
             if len(state["random_gpu"]) == torch.cuda.device_count():
                 torch.cuda.set_rng_state_all(state["random_gpu"])
-        self._say(f"going on in epoch {self._course.epoch + 1} after {self._course.step} steps")
+        log.info(f"going on in epoch {self._course.epoch + 1} after {self._course.step} steps")
 
 
 def read_state(folder: Path, fingerprint: str) -> dict[str, Any] | None:
@@ -288,8 +288,8 @@ def read_state(folder: Path, fingerprint: str) -> dict[str, Any] | None:
     state: dict[str, Any] = torch.load(folder / STATE, map_location="cpu", weights_only=True)
     if state["fingerprint"] != fingerprint:
         raise ConfigError(
-            f"{folder}: holds a training by another recipe, other settings or other images; "
-            f"name another folder with --out, or delete {STATE} there to start anew."
+            f"{folder}: holds a training by another recipe, other settings or other images",
+            f"name another folder with --out, or delete {STATE} there to start anew",
         )
     return state
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from train.data.names import CLASSES
 from worker.errors import ConfigError
 
 
@@ -26,7 +26,7 @@ def label_loss(logits: torch.Tensor, allowed: torch.Tensor, smoothing: float = 0
     return loss.mean()
 
 
-def read_teacher(path: Path, files: list[str]) -> np.ndarray:
+def read_teacher(path: Path, files: list[str], classes: Sequence[str]) -> np.ndarray:
     """(n, classes) float32: a teacher's probabilities for each of the manifest's files.
 
     path: a CSV with the column `file` and one for each class.
@@ -36,13 +36,17 @@ def read_teacher(path: Path, files: list[str]) -> np.ndarray:
     import pandas as pd
 
     if not path.is_file():
-        raise ConfigError(f"{path}: no such file; set `teacher` to a CSV of probabilities, or leave it out.")
+        raise ConfigError(f"{path}: no such file", "set `teacher` to a CSV of probabilities, or leave it out")
     frame = pd.read_csv(path)
-    for column in ("file", *CLASSES):
+    for column in ("file", *classes):
         if column not in frame.columns:
-            raise ConfigError(f"{path}: the teacher's file has no column '{column}'.")
-    found = frame.drop_duplicates("file").set_index("file").reindex(files)[list(CLASSES)]
+            raise ConfigError(
+                f"{path}: the teacher's file has no column '{column}'", "write one with `file` and each class"
+            )
+    found = frame.drop_duplicates("file").set_index("file").reindex(files)[list(classes)]
     missing = int(found.isna().any(axis=1).sum())
     if missing:
-        raise ConfigError(f"{path}: the teacher says nothing of {missing} of {len(files)} training images.")
+        raise ConfigError(
+            f"{path}: no probabilities for {missing} of {len(files)} training images", "add a row for each file"
+        )
     return found.to_numpy(np.float32)

@@ -71,8 +71,8 @@ class SeveralMachines(Machine):
             import accelerate
         except ImportError as error:
             raise ConfigError(
-                f"WORLD_SIZE is {os.environ['WORLD_SIZE']}: training on several GPUs needs the package accelerate; "
-                "install dicom-imaging-router[multi-gpu], or start one process only."
+                f"WORLD_SIZE is {os.environ['WORLD_SIZE']}: training on several GPUs needs the package accelerate",
+                "install dicom-imaging-router[multi-gpu], or start one process only",
             ) from error
         gpu = torch.cuda.is_available()
         self.half = _half(torch.device("cuda" if gpu else "cpu"))

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import logging
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import ConcatDataset
 
-from train.data.dataset import DataOptions, Loaded, load
-from train.data.manifest import allowed_classes
-from train.data.names import CLASSES
+from train.data.dataset import DataOptions, Loaded, check_classes, load
 from train.fit.batches import Views
 from train.fit.calibrate import calibrate
 from train.fit.loop import Examples, Loop, read_state
 from train.fit.losses import read_teacher
 from train.fit.machine import Machine, find_machine
 from train.fit.probe import balanced_weights
-from train.fit.recipe import NetworkRecipe
+from train.fit.recipe import NetworkRecipe, classes_named
 from train.networks.backbones import load_pretrained, make_network
 from train.networks.checkpoint import describe, save_fit
 from worker.errors import ConfigError
 
-if TYPE_CHECKING:
-    import pandas as pd
+log = logging.getLogger(__name__)
 
 
 def fit_network(
@@ -36,7 +33,6 @@ def fit_network(
     manifest: Path,
     weights: Path | None,
     out: Path,
-    say: Callable[[str], None],
     options: DataOptions | None = None,
     save_minutes: float = 10,
 ) -> Path:
@@ -56,35 +52,39 @@ def fit_network(
     target = out / "checkpoint.pt"
     machine = find_machine()
     if machine.rank:  # one process speaks for all, and decodes for all
-        say = _nothing
+        logging.getLogger("train").setLevel(logging.ERROR)
         machine.wait()
-    loaded = load(manifest, out, say, options, recipe.size)
+    loaded = load(manifest, out, options, recipe.size, classes_named(recipe))
     if machine.rank == 0:
         machine.wait()
     learned, judged = _parts(loaded, manifest, recipe)
-    fingerprint = fingerprint_of(recipe, learned.frame, judged.frame, weights)
+    check_classes(learned, manifest, recipe.terms)
+    fingerprint = fingerprint_of(recipe, learned, judged, weights)
     state = read_state(out, fingerprint)
     if state is not None and state.get("done") and target.is_file():
-        say("the training was finished by an earlier run")
+        log.info("the training was finished by an earlier run")
         return target
     if recipe.batch % machine.world:
-        raise ConfigError(f"{recipe.name}: batch {recipe.batch} cannot be shared by {machine.world} processes.")
-    say(f"{recipe.architecture} on {len(learned.frame)} images, judged on {len(judged.frame)}; {machine}")
+        raise ConfigError(
+            f"{recipe.name}: batch {recipe.batch} cannot be shared by {machine.world} processes",
+            "use a multiple of their number",
+        )
+    log.info(f"{recipe.architecture} on {len(learned.frame)} images, judged on {len(judged.frame)}; {machine}")
     torch.manual_seed(recipe.seed)
-    model = first_network(recipe, weights)
-    loop = Loop(model, examples_of(recipe, learned, judged), recipe, machine, out, fingerprint, save_minutes, say)
+    model = first_network(recipe, weights, len(loaded.classes))
+    loop = Loop(model, examples_of(recipe, learned, judged), recipe, machine, out, fingerprint, save_minutes)
     outcome = loop.run()
     if machine.rank == 0:
-        _finish(recipe, model, outcome, learned.frame, judged.frame, manifest, machine, out, say)
+        _finish(recipe, model, outcome, learned, judged, manifest, machine, out)
     loop.forget()
     return target
 
 
-def first_network(recipe: NetworkRecipe, weights: Path | None) -> torch.nn.Module:
+def first_network(recipe: NetworkRecipe, weights: Path | None, classes: int) -> torch.nn.Module:
     """The recipe's network as its training begins; weights: as for `fit_network`."""
     model = make_network(
         recipe.architecture,
-        len(CLASSES),
+        classes,
         pretrained_padding=recipe.pretrained,
         drop_rate=recipe.dropout,
         drop_path_rate=recipe.drop_path,
@@ -94,44 +94,40 @@ def first_network(recipe: NetworkRecipe, weights: Path | None) -> torch.nn.Modul
     return model
 
 
-def _nothing(_: str) -> None:
-    pass
-
-
 def _finish(
     recipe: NetworkRecipe,
     model: torch.nn.Module,
     outcome: Any,
-    learned: pd.DataFrame,
-    judged: pd.DataFrame,
+    learned: Loaded,
+    judged: Loaded,
     manifest: Path,
     machine: Machine,
     out: Path,
-    say: Callable[[str], None],
 ) -> None:
     """Calibrate and write what export reads."""
-    truth = _truth(judged)
+    classes = learned.classes
+    truth = classes.indices(judged.frame["class"])
     calibration = {
-        **asdict(calibrate(outcome.logits, truth, recipe.accuracy)),
+        **asdict(calibrate(outcome.logits, truth, recipe.accuracy, classes.names)),
         "from": "validation images of the training sources",
     }
     validation = {
         "chosen_epoch": outcome.epoch,
-        "images": {"train": len(learned), "validation": len(judged)},
+        "images": {"train": len(learned.frame), "validation": len(judged.frame)},
         "machine": str(machine),
         "validation": outcome.history[outcome.epoch - 1],
         "calibration": calibration,
     }
-    say(f"kept epoch {outcome.epoch}; temperature {calibration['temperature']:.3f}")
+    log.info(f"kept epoch {outcome.epoch}; temperature {calibration['temperature']:.3f}")
     model.load_state_dict(outcome.state)
     training_data = {
-        **describe(learned, manifest),
+        **describe(learned.frame, manifest),
         "method": recipe.method,
         "backbones": [recipe.architecture],
         "accuracy": recipe.accuracy,
-        "validation_images": len(judged),
+        "validation_images": len(judged.frame),
     }
-    save_fit(out, model.cpu(), asdict(recipe), training_data, validation)
+    save_fit(out, model.cpu(), asdict(recipe), training_data, validation, classes)
 
 
 def _parts(loaded: Loaded, manifest: Path, recipe: NetworkRecipe) -> tuple[Loaded, Loaded]:
@@ -143,38 +139,40 @@ def _parts(loaded: Loaded, manifest: Path, recipe: NetworkRecipe) -> tuple[Loade
     for split, least in (("train", recipe.batch), ("val", 1)):
         part = loaded.only(split)
         if split == "val" or not recipe.partial:
-            part = part.of(*CLASSES)
+            part = part.of(*part.classes)
         if len(part.frame) < least:
-            raise ConfigError(f"{manifest}: {len(part.frame)} images in the split {split!r}; needed are {least}.")
+            raise ConfigError(
+                f"{manifest}: {len(part.frame)} images in the split {split!r}",
+                f"{least} or more are needed",
+            )
         parts.append(part)
     return parts[0], parts[1]
 
 
 def examples_of(recipe: NetworkRecipe, learned: Loaded, judged: Loaded) -> Examples:
     """What a loop learns from, and what judges it; all images are read now."""
-    from rich.progress import track
+    from worker.console import progress
 
-    for one in (learned, judged):
+    for part in (learned, judged):
         # Now, not in the workers: what is in memory when they start, they share.
-        for _ in track(one.images, "reading", total=len(one.images)):
-            pass
+        with progress(part.images, len(part.images), "reading") as images:
+            for _ in images():
+                pass
     labels, sources = np.asarray(learned.frame["class"]), np.asarray(learned.frame["dataset"])
     return Examples(
         Views(ConcatDataset([learned.images, judged.images]), recipe),
         len(learned.frame),
-        allowed_classes(list(labels)),
+        learned.classes.mask(list(labels)),
         balanced_weights(labels, sources, recipe.source_power) if recipe.balanced else None,
-        read_teacher(Path(recipe.teacher), list(learned.frame["file"])) if recipe.teacher else None,
-        _truth(judged.frame),
+        read_teacher(Path(recipe.teacher), list(learned.frame["file"]), learned.classes.names)
+        if recipe.teacher
+        else None,
+        learned.classes.indices(judged.frame["class"]),
     )
 
 
-def _truth(frame: pd.DataFrame) -> np.ndarray:
-    return np.array([CLASSES.index(one) for one in frame["class"]], int)
-
-
-def fingerprint_of(recipe: NetworkRecipe, learned: pd.DataFrame, judged: pd.DataFrame, weights: Path | None) -> str:
+def fingerprint_of(recipe: NetworkRecipe, learned: Loaded, judged: Loaded, weights: Path | None) -> str:
     """Of all that a resumed run must have in common with the run that was killed."""
-    rows = [[list(one["file"]), list(one["class"])] for one in (learned, judged)]
-    text = json.dumps([asdict(recipe), rows, weights is not None and recipe.pretrained])
+    rows = [[list(part.frame["file"]), list(part.frame["class"])] for part in (learned, judged)]
+    text = json.dumps([asdict(recipe), learned.classes.as_json(), rows, weights is not None and recipe.pretrained])
     return hashlib.sha256(text.encode()).hexdigest()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from train.data.names import CLASSES
 from train.fit.augment import augment
 from train.networks.backbones import MEAN, STD
 from worker.inference.prepare import prepare
@@ -70,7 +69,7 @@ def fit_linear(
         only which of these classes it is, given that it is one of them.
     within: indices of the classes that augmentation does not disturb (a
         crop of a spine can look like a chest, a child's chest stays a child's).
-    share: weight of the augmented rows' loss. decay: L2 penalty on the
+    share: weight of the augmented rows' loss; without such rows or classes, none. decay: L2 penalty on the
         weights of standardised features.
 
     Returns the layer for unstandardised features: (classes, f) and (classes,).
@@ -82,13 +81,17 @@ def fit_linear(
         weights = (rows.weights / rows.weights.sum()).astype(np.float32)
         return torch.from_numpy(rows.features.astype(np.float32)), torch.from_numpy(outside), torch.from_numpy(weights)
 
-    every, some = list(range(len(CLASSES))), list(within)
+    classes = plain.allowed.shape[1]
+    every, some = list(range(classes)), list(within)
     x, outside, w = tensors(plain, every)
-    x_augmented, outside_augmented, w_augmented = tensors(augmented, some)
     mean, std = x.mean(0), x.std(0) + 1e-3
-    x, x_augmented = (x - mean) / std, (x_augmented - mean) / std
-    layer = torch.zeros(len(CLASSES), x.shape[1], requires_grad=True)
-    bias = torch.zeros(len(CLASSES), requires_grad=True)
+    x = (x - mean) / std
+    taught = bool(some) and len(augmented.features) > 0
+    if taught:
+        x_augmented, outside_augmented, w_augmented = tensors(augmented, some)
+        x_augmented = (x_augmented - mean) / std
+    layer = torch.zeros(classes, x.shape[1], requires_grad=True)
+    bias = torch.zeros(classes, requires_grad=True)
     optimiser = torch.optim.LBFGS([layer, bias], max_iter=steps, history_size=10, line_search_fn="strong_wolfe")
 
     def loss_of(rows: torch.Tensor, masked: torch.Tensor, weight: torch.Tensor, classes: list[int]) -> torch.Tensor:
@@ -98,7 +101,8 @@ def fit_linear(
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
         loss = loss_of(x, outside, w, every) + decay * layer.square().sum()
-        loss = loss + share * loss_of(x_augmented, outside_augmented, w_augmented, some)
+        if taught:
+            loss = loss + share * loss_of(x_augmented, outside_augmented, w_augmented, some)
         loss.backward()
         return loss
 

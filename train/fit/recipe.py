@@ -1,4 +1,13 @@
-"""Recipes: how a model is made, one small TOML file each, in train/recipes/ or of a user's own."""
+"""Recipes: how a model is made, one small TOML file each, in train/recipes/ or of a user's own.
+
+Every method knows these settings, all of them optional, at the top of the recipe:
+
+* `classes`: the model's classes, in the order of its outputs. Without it: the paper's five where all labels of the
+  manifest are among them, else the labels of the manifest, sorted.
+* `partial_labels`: labels that name several of the classes, such as `knee = ["left_knee", "right_knee"]`. The first
+  that names exactly two is the pair that the method two_step tells apart by a network of its own.
+* `[class.NAME]`: what the model file says of a class, see train.data.terms.Terms.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +20,8 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from train.data.classes import ClassSet
+from train.data.terms import Terms
 from train.networks.timm_names import TIMM_NAMES
 from worker.errors import ConfigError
 from worker.inference.prepare import PREPARATION, PREPARATIONS
@@ -35,6 +46,8 @@ Size = Annotated[int, Field(ge=32, le=2048)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Whole = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
+
+Names = tuple[str, ...]
 
 _CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -63,6 +76,12 @@ class ProbeRecipe:
     accuracy: Share
     seed: int
     pooling: Literal["avg", "catavgmax"] = "avg"
+    classes: Names = ()
+    partial_labels: dict[str, Names] = Field(default_factory=dict)
+    terms: dict[str, Terms] = Field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_classes(self)
 
     @property
     def pretrained(self) -> bool:
@@ -137,8 +156,12 @@ class NetworkRecipe:
     teacher_share: Share = 0.5
     keep: Literal["best_accuracy", "best_macro_f1", "last"] = "best_accuracy"
     accuracy: Share = 0.995
+    classes: Names = ()
+    partial_labels: dict[str, Names] = Field(default_factory=dict)
+    terms: dict[str, Terms] = Field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _check_classes(self)
         for what, value, known in (
             ("architecture", self.architecture, TIMM_NAMES),
             ("preparation", self.preparation, PREPARATIONS),
@@ -166,6 +189,15 @@ class TwoStepRecipe:
     accuracy: Share
     body_part: ProbeRecipe
     chest: NetworkRecipe
+    classes: Names = ()
+    partial_labels: dict[str, Names] = Field(default_factory=dict)
+    terms: dict[str, Terms] = Field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_classes(self)
+        for part in (self.body_part, self.chest):
+            if part.classes or part.partial_labels or part.terms:
+                raise ValueError("name classes, partial_labels and [class.NAME] at the top of the recipe")
 
     @property
     def pretrained(self) -> bool:
@@ -188,7 +220,10 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         path = FOLDER / f"{name}.toml"
     if not path.is_file():
         known = ", ".join(sorted(one.stem for one in FOLDER.glob("*.toml")))
-        raise ConfigError(f"recipe {name!r} is unknown; known are {known}, or name a .toml file.")
+        raise ConfigError(
+            f"recipe {name!r} is unknown",
+            f"known are {known}, or name a .toml file",
+        )
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -200,6 +235,8 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         for part in tables:
             table = table.setdefault(part, {})
         table[key] = value
+    if "class" in values:
+        values["terms"] = values.pop("class")
     for part, method in _PARTS.items():
         if isinstance(values.get(part), dict):
             shared = {key: values[key] for key in ("name", "size", "seed", "accuracy") if key in values}
@@ -209,8 +246,23 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         # Its place begins with the method, by which the kinds of recipe are told apart.
-        place = ".".join(str(part) for part in first["loc"][1:])
-        raise ConfigError(f"{path}: {place or 'method'}: {first['msg']}.") from error
+        place = ".".join(str(part) for part in first["loc"][1:]).replace("terms.", "class.", 1)
+        raise ConfigError(f"{path}: {place or 'method'}: {first['msg']}", "correct this setting") from error
+
+
+def _check_classes(recipe: Any) -> None:
+    if recipe.classes:
+        classes = ClassSet(recipe.classes, recipe.partial_labels)
+        unknown = sorted(set(recipe.terms) - set(classes))
+        if unknown:
+            raise ValueError(f"[class.{unknown[0]}]: not one of the classes {', '.join(classes)}")
+    elif recipe.partial_labels:
+        raise ValueError("partial_labels: name the classes, too")
+
+
+def classes_named(recipe: Recipe) -> ClassSet | None:
+    """The classes that a recipe names; None where the manifest decides."""
+    return ClassSet(recipe.classes, recipe.partial_labels) if recipe.classes else None
 
 
 _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="method")])

@@ -8,31 +8,32 @@ stand side by side in one source only (elsewhere the source gives the age away).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from train.data.manifest import allowed_classes
-from train.data.names import CLASSES, PARTIAL
+from train.data.classes import ClassSet
 from train.data.patients import group_of
 from train.fit.calibrate import calibrate
 from train.fit.probe import Examples, balanced_weights, fit_linear
 from train.measure.metrics import f1_by_class
-from train.networks.two_step import ChestRule, split_chests
+from train.networks.two_step import ChestRule, pair_of, split_pair
 from worker.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 SMALLEST_FOLD = 15
 """A source with fewer images is never held out."""
 LEAST_KEPT = 50
 """A fold scores only the classes of which this many images remain to learn from."""
 PATIENT_FOLDS = 3
-AUGMENTED = PARTIAL["chest"]
-"""Classes that are told apart on augmented views too."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,23 @@ class Dataset:
     """What the last layer is fitted on.
 
     frame: the manifest's rows. features: (1 + views, n, f), the plain view
-    first. source_power, augmented_share: as in the recipe. margins: (n,), of
+    first. classes: those of the rows. source_power, augmented_share: as in the recipe. margins: (n,), of
     child over adult by a network that has not seen the image, which `rule`
     makes log-odds of; without a rule the last layer alone tells these apart.
     """
 
     frame: pd.DataFrame
     features: np.ndarray
+    classes: ClassSet
     source_power: float
     augmented_share: float
     margins: np.ndarray | None = None
     rule: ChestRule | None = None
+
+    @property
+    def pair(self) -> tuple[str, ...]:
+        """Classes that augmented views tell apart too, such as an adult's chest and a child's; none without a pair."""
+        return self.classes.pair or ()
 
     @property
     def labels(self) -> np.ndarray:
@@ -63,22 +70,22 @@ class Dataset:
     def fit_layer(self, chosen: np.ndarray, decay: float) -> tuple[np.ndarray, np.ndarray]:
         """The last layer, from the rows where `chosen` (n,) is true."""
         plain = self._examples(self.features[:1], chosen)
-        augmented = self._examples(self.features, chosen & np.isin(self.labels, AUGMENTED))
-        within = [CLASSES.index(one) for one in AUGMENTED]
+        augmented = self._examples(self.features, chosen & np.isin(self.labels, self.pair))
+        within = [self.classes.index(name) for name in self.pair]
         return fit_linear(plain, augmented, within, self.augmented_share, decay)
 
     def _examples(self, features: np.ndarray, chosen: np.ndarray) -> Examples:
         rows, views = np.nonzero(chosen)[0], len(features)
         labels = self.labels[rows]
         return Examples(
-            features[:, rows].reshape(views * len(rows), -1),
-            np.tile(allowed_classes(list(labels)), (views, 1)),
+            features[:, rows].reshape(views * len(rows), features.shape[-1]),
+            np.tile(self.classes.mask(list(labels)), (views, 1)),
             np.tile(balanced_weights(labels, self.sources[rows], self.source_power), views),
         )
 
     def scored(self, fold: np.ndarray) -> np.ndarray:
         """Indices of the rows of a fold, (n,) booleans, whose class keeps LEAST_KEPT images elsewhere."""
-        kept = [one for one in CLASSES if (self.labels[~fold] == one).sum() >= LEAST_KEPT]
+        kept = [name for name in self.classes if (self.labels[~fold] == name).sum() >= LEAST_KEPT]
         return np.nonzero(fold & np.isin(self.labels, kept))[0]
 
     def held_out(self, folds: Sequence[np.ndarray], decay: float) -> Predictions:
@@ -87,20 +94,20 @@ class Dataset:
         A fold scores only the classes that keep LEAST_KEPT images elsewhere;
         partial labels are learned from, not scored.
         """
-        logits, rows = [np.zeros((0, len(CLASSES)))], [np.zeros(0, int)]
+        logits, rows = [np.zeros((0, len(self.classes)))], [np.zeros(0, int)]
         for fold in folds:
             scored = self.scored(fold)
             if len(scored):
                 layer, bias = self.fit_layer(~fold, decay)
                 found = self.features[0][scored].astype(np.float32) @ layer.T + bias
                 if self.rule is not None and self.margins is not None:
-                    log_odds = self.rule.log_odds(self.margins[scored], found)
-                    found = np.stack(split_chests(found, log_odds, np.logaddexp), 1)
+                    pair = pair_of(self.classes)
+                    log_odds = self.rule.log_odds(self.margins[scored], found, pair)
+                    found = np.stack(split_pair(found, log_odds, pair, np.logaddexp), 1)
                 logits.append(found)
                 rows.append(scored)
         every = np.concatenate(rows)
-        truth = np.array([CLASSES.index(one) for one in self.labels[every]], int)
-        return Predictions(np.concatenate(logits), truth, self.sources[every], every)
+        return Predictions(np.concatenate(logits), self.classes.indices(self.labels[every]), self.sources[every], every)
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ class Predictions:
 
     def f1(self) -> np.ndarray:
         """(classes,), nan where a class was not scored."""
-        return f1_by_class(self.truth, self.logits.argmax(1), len(CLASSES))[2]
+        return f1_by_class(self.truth, self.logits.argmax(1), self.logits.shape[1])[2]
 
     def by_source(self) -> dict[str, dict[str, float]]:
         right = self.logits.argmax(1) == self.truth
@@ -127,9 +134,7 @@ class Predictions:
         }
 
 
-def choose(
-    data: Dataset, decays: Sequence[float], accuracy: float, say: Callable[[str], None]
-) -> tuple[float, dict[str, Any]]:
+def choose(data: Dataset, decays: Sequence[float], accuracy: float) -> tuple[float, dict[str, Any]]:
     """The decay with the best score, and everything that was measured on the way.
 
     A class's score is its F1 over left-out sources, or over left-out
@@ -140,24 +145,30 @@ def choose(
     check_sources(data)
     by_source, by_patient = source_folds(data), patient_folds(data)
     measured: dict[str, Any] = {}
+    names = data.classes.names
     best: tuple[float, float, Predictions] | None = None
     for decay in decays:
         sources = data.held_out(by_source, decay)
         patients = {name: data.held_out(folds, decay).f1() for name, folds in by_patient.items()}
-        f1 = np.stack([sources.f1(), *(_only(one, relevant(data, name)) for name, one in patients.items())])
+        f1 = np.stack(
+            [
+                sources.f1(),
+                *(np.where(np.isin(names, relevant(data, name)), one, np.nan) for name, one in patients.items()),
+            ]
+        )
         score = float(np.nanmean(np.nanmean(f1[:, ~np.isnan(f1).all(0)], axis=0)))
-        say(f"decay {decay}: score {score:.4f}")
+        log.info(f"decay {decay}: score {score:.4f}")
         measured[str(decay)] = {
             "score": round(score, 4),
-            "f1_left_out_sources": _named(sources.f1()),
-            "f1_left_out_patients": {name: _named(one) for name, one in patients.items()},
+            "f1_left_out_sources": _named(names, sources.f1()),
+            "f1_left_out_patients": {name: _named(names, f1) for name, f1 in patients.items()},
             "by_source": sources.by_source(),
         }
         if best is None or score > best[0]:
             best = (score, decay, sources)
     assert best is not None
-    calibration = calibrate(best[2].logits, best[2].truth, accuracy)
-    say(f"temperature {calibration.temperature:.3f}, thresholds {calibration.thresholds}")
+    calibration = calibrate(best[2].logits, best[2].truth, accuracy, names)
+    log.info(f"temperature {calibration.temperature:.3f}, thresholds {calibration.thresholds}")
     return best[1], {"chosen_decay": best[1], "decays": measured, "calibration": asdict(calibration)}
 
 
@@ -165,8 +176,9 @@ def check_sources(data: Dataset) -> None:
     """Raises ConfigError where no source can be held out; to be called before hours of training."""
     if not any(len(data.scored(fold)) for fold in source_folds(data)):
         raise ConfigError(
-            f"no source can be left out: of no class would {LEAST_KEPT} images of another source remain. This recipe "
-            "needs the manifest's column 'dataset' with two sources or more; the recipe mobilenetv1 does not."
+            f"no source can be left out: of no class would {LEAST_KEPT} images of another source remain. This "
+            "recipe needs the manifest's column 'dataset' with two sources or more",
+            "name the sources there, or use the recipe mobilenetv1, which needs none",
         )
 
 
@@ -182,35 +194,61 @@ def patient_folds(data: Dataset) -> dict[str, list[np.ndarray]]:
     folds = {}
     for name in np.unique(data.sources):
         if relevant(data, name):
-            inside = data.sources == name
-            patients = np.random.default_rng(0).permutation(np.unique(groups[inside]))
-            folds[str(name)] = [
-                inside & np.isin(groups, patients[start::PATIENT_FOLDS]) for start in range(PATIENT_FOLDS)
-            ]
+            folds[str(name)] = _by_patient(data.labels, groups, data.sources == name)
+    return folds
+
+
+def _by_patient(labels: np.ndarray, groups: np.ndarray, inside: np.ndarray) -> list[np.ndarray]:
+    """PATIENT_FOLDS folds, (n,) booleans, of the rows `inside`; each patient is in one, each class in all of them.
+
+    The order of the rows does not matter: they are sorted first.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    rows = np.nonzero(inside)[0]
+    rows = rows[np.lexsort((labels[rows], groups[rows]))]
+    folds = []
+    with warnings.catch_warnings():
+        # A class of fewer images than folds: it is in some of them only.
+        warnings.simplefilter("ignore", UserWarning)
+        splitter = StratifiedGroupKFold(PATIENT_FOLDS, shuffle=True, random_state=0)
+        for _, left_out in splitter.split(rows, labels[rows], groups[rows]):
+            fold = np.zeros(len(labels), bool)
+            fold[rows[left_out]] = True
+            folds.append(fold)
     return folds
 
 
 def mixed_sources(data: Dataset) -> list[str]:
-    """Sources with enough adults' and enough children's chests."""
-    return [str(name) for name in np.unique(data.sources) if set(AUGMENTED) <= set(relevant(data, name))]
+    """Sources with enough images of both classes of the pair."""
+    pair = set(data.pair)
+    return [str(name) for name in np.unique(data.sources) if pair and pair <= set(relevant(data, name))]
 
 
 def chest_folds(data: Dataset) -> list[np.ndarray]:
     """Folds, (n,) booleans, in which every chest of known age is left out once; together they hold all of these.
 
+    Raises ConfigError where a class of the pair has fewer images than there are folds.
+
     Where adults and children stand side by side, by patient; any other source
     as a whole: with one of those folds where it is small, alone where it
     holds most of a class.
     """
-    chests, groups = np.isin(data.labels, AUGMENTED), group_of(data.frame)
+    chests, groups = np.isin(data.labels, data.pair), group_of(data.frame)
     mixed = mixed_sources(data)
     together = chests & (np.isin(data.sources, mixed) if mixed else True)
-    patients = np.random.default_rng(0).permutation(np.unique(groups[together]))
-    folds = [together & np.isin(groups, patients[start::PATIENT_FOLDS]) for start in range(PATIENT_FOLDS)]
+    for name in data.pair:
+        images = int((data.labels[together] == name).sum())
+        if images < PATIENT_FOLDS:
+            raise ConfigError(
+                f"{images} images of the class {name!r}: the method two_step needs {PATIENT_FOLDS} or more",
+                "add images of it, or use a recipe of the method probe",
+            )
+    folds = _by_patient(data.labels, groups, together)
     alone = []
     for name in np.unique(data.sources[chests & ~together]):
         whole = chests & (data.sources == name)
-        shares = [(data.labels[whole] == one).sum() / max(1, (data.labels == one).sum()) for one in AUGMENTED]
+        shares = [(data.labels[whole] == one).sum() / max(1, (data.labels == one).sum()) for one in data.pair]
         if max(shares) > 0.5:
             alone.append(whole)
         else:
@@ -222,14 +260,10 @@ def chest_folds(data: Dataset) -> list[np.ndarray]:
 def relevant(data: Dataset, source: str) -> list[str]:
     """Classes that only this source has enough of, and both chests where it has enough of both."""
     inside = data.sources == source
-    enough = [one for one in CLASSES if (data.labels[inside] == one).sum() >= LEAST_KEPT]
+    enough = [one for one in data.classes if (data.labels[inside] == one).sum() >= LEAST_KEPT]
     alone = [one for one in enough if (data.labels[~inside] == one).sum() < LEAST_KEPT]
-    return alone + (list(AUGMENTED) if set(AUGMENTED) <= set(enough) else [])
+    return alone + (list(data.pair) if set(data.pair) <= set(enough) else [])
 
 
-def _only(f1: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    return np.where(np.isin(CLASSES, list(classes)), f1, np.nan)
-
-
-def _named(f1: np.ndarray) -> dict[str, float]:
-    return {name: round(float(one), 4) for name, one in zip(CLASSES, f1) if not np.isnan(one)}
+def _named(names: Sequence[str], f1: np.ndarray) -> dict[str, float]:
+    return {name: round(float(value), 4) for name, value in zip(names, f1) if not np.isnan(value)}

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from train.measure.tables import tables
+from train.data.classes import PAPER, ClassSet
+from train.measure.modelfile import read_facts
+from train.measure.tables import number, tables
 from worker.errors import ConfigError
 from worker.inference.classifier import Classifier
 
@@ -21,33 +23,49 @@ def write_card(model: Path, figures: dict[str, Any], target: Path, notes: str = 
     # Recording the figures changes the file, so its digest cannot be compared.
     if figures["model"]["version"] != card.version or figures["model"]["name"] != card.name:
         raise ConfigError(
-            f"the figures are of {figures['model']['name']}, the model is {card.name}; evaluate it first."
+            f"the figures are of the model {figures['model']['name']} {figures['model']['version']}, "
+            f"the file is {card.name} {card.version}",
+            "evaluate it first",
         )
     data = card.training_data
     method = data.get("method", "probe")
     sources = "\n".join(
-        f"| {name} | {one['images']} | {'; '.join(one['licences'])} |" for name, one in data["sources"].items()
+        f"| {name} | {source['images']} | {'; '.join(source['licences'])} |" for name, source in data["sources"].items()
     )
-    classes = "\n".join(
-        f"| {one.name} | {data['by_class'].get(one.name, 0)} | {one.threshold:.3f} |" for one in card.classes
+    rows = "\n".join(
+        f"| {part.name} | {data['by_class'].get(part.name, 0)} | {part.threshold:.3f} |" for part in card.classes
     )
+    classes = read_facts(model).classes
+    titles = [part.title for part in card.classes]
+    first, second = classes.pair or ("", "")
     text = _TEMPLATE.format(
         name=card.name,
         version=card.version,
         licence=card.licence,
         size=card.size,
         temperature=card.temperature,
-        how=_HOW[method].format(backbones=", ".join(data["backbones"])),
+        task=_PAPERS_TASK if classes == PAPER else f"which of these it shows: {', '.join(titles)}",
+        count=number(len(classes)),
+        how=_HOW[method].format(backbones=", ".join(data["backbones"]), first=first, second=second),
         calibration=_calibration(figures["calibration"]),
         images=data["images"],
-        partial=data["by_class"].get("chest", 0),
-        classes=classes,
+        partial=_partial(classes, data["by_class"]),
+        classes=rows,
         sources=sources,
         split=figures["split"],
         tables=tables(figures),
         notes=notes,
     )
     target.write_text(text, encoding="utf-8")
+
+
+def _partial(classes: ClassSet, images: dict[str, int]) -> str:
+    """A paragraph for each partial label that was learned from."""
+    return "".join(
+        f'{images[label]} images labelled `{label}` were learned from as "one of {", ".join(several)}".\n\n'
+        for label, several in classes.partial.items()
+        if images.get(label)
+    )
 
 
 def _calibration(found: dict[str, Any]) -> str:
@@ -63,26 +81,30 @@ def _calibration(found: dict[str, Any]) -> str:
     return text
 
 
+_PAPERS_TASK = (
+    "whether it shows an abdomen, an adult's chest, a child's chest (younger than 16), a spine, or another part of the "
+    "body"
+)
+
 _HOW = {
     "probe": "A linear layer on the joined features of {backbones}: pretrained on ImageNet and frozen.",
     "two_step": (
         "Two parts in one network ({backbones}). A linear layer on features of networks that are pretrained on "
-        "ImageNet and frozen tells the body part; a network tuned on chests alone tells adults from children. "
-        "Each source is left out in turn and judged by a layer that has seen no image of it. Whose chest it is "
-        "was judged by networks that had seen neither the patient nor, where its source holds adults or children "
-        "only, the source."
+        "ImageNet and frozen tells the body part; a network tuned on {first} and {second} alone tells these two apart. "
+        "Each source is left out in turn and judged by a layer that has seen no image of it. Predictions of the "
+        "second network come from networks trained without that patient and, where its source holds one of the two "
+        "classes only, without that source."
     ),
     "network": "A whole network ({backbones}), trained end to end.",
 }
 
 _TEMPLATE = """# Model card: {name} {version}
 
-Tells from the pixels of a projection X-ray whether it shows an abdomen, an adult's chest, a child's chest (younger
-than 16), a spine, or another part of the body. {licence}
+Tells from the pixels of a projection X-ray {task}. {licence}
 
-Input: one gray channel, {size} x {size} pixels, prepared by `worker/inference/prepare.py`. Output: five logits; probabilities
-are the softmax of the logits divided by {temperature:.3f}. An image is answered when the probability of its likeliest
-class reaches that class's threshold, else it is put to review.
+Input: one gray channel, {size} x {size} pixels, prepared by `worker/inference/prepare.py`. Output: {count} logits;
+probabilities are the softmax of the logits divided by {temperature:.3f}. An image is answered when the probability of
+its likeliest class reaches that class's threshold, else it is put to review.
 
 ## How it was made
 
@@ -94,9 +116,7 @@ class reaches that class's threshold, else it is put to review.
 | --- | --- | --- |
 {classes}
 
-{partial} chests of unknown age were learned from as "one of the two chests".
-
-## Measured on the split `{split}`
+{partial}## Measured on the split `{split}`
 
 Intervals: 1,000 bootstrap replicates, drawn by patient where known, else by image. Regenerate with
 `dicom-router-train evaluate --model MODEL.onnx --manifest FILE.csv --split {split} --out DIR`.

@@ -39,10 +39,14 @@ def read_result(folder: Path) -> Result:
         figures = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"{path}: not the metrics of an evaluation ({type(error).__name__}); run dicom-router-train evaluate."
+            f"{path}: not the metrics of an evaluation ({type(error).__name__})",
+            "run dicom-router-train evaluate",
         ) from error
     if not isinstance(figures, dict) or not {"model", "macro_f1", "confusion"} <= set(figures):
-        raise ConfigError(f"{path}: not the metrics of an evaluation; run dicom-router-train evaluate.")
+        raise ConfigError(
+            f"{path}: not the metrics of an evaluation",
+            "run dicom-router-train evaluate",
+        )
     table = folder / "predictions.csv"
     return Result(folder, figures, pd.read_csv(table) if table.is_file() else None)
 
@@ -78,7 +82,9 @@ def read_speeds(path: Path) -> dict[str, float]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file)
         if not {"model", "images_per_second"} <= set(rows.fieldnames or ()):
-            raise ConfigError(f"{path}: needs the columns 'model' and 'images_per_second'.")
+            raise ConfigError(
+                f"{path}: needs the columns 'model' and 'images_per_second'", "give the CSV of a benchmark"
+            )
         for row in rows:
             try:
                 speed = float(row["images_per_second"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ from worker.pixels import read_file
 if TYPE_CHECKING:
     import pandas as pd
 
+log = logging.getLogger(__name__)
+
 BATCH = 16
 UNSEEN = "images of sources that the model had not seen"
 """What temperature and thresholds come from, unless the model file says otherwise."""
@@ -35,7 +38,6 @@ def evaluate(
     manifest: Path,
     split: str,
     out: Path,
-    say: Callable[[str], None],
     *,
     dicom: Path | None = None,
     images: bool = True,
@@ -56,13 +58,15 @@ def evaluate(
     """
     classifier = Classifier(model, "auto", 2)
     card, facts = classifier.card, read_facts(model)
-    names = tuple(one.name for one in card.classes)
-    frame = read_manifest(manifest, split, splits=splits, licences=licences, classes=names, say=say)
+    names = facts.classes.names
+    frame = read_manifest(manifest, split, splits=splits, licences=licences, classes=facts.classes)
     frame = frame[frame["class"].isin(names)].reset_index(drop=True)
     if frame.empty:
-        raise ConfigError(f"{manifest}: no row of split '{split}' has one of the classes {', '.join(names)}.")
-    say(f"judging {len(frame)} images of split '{split}'")
-    judged, unreadable = _judge(classifier, frame, say)
+        raise ConfigError(
+            f"{manifest}: no row of split '{split}' has one of the classes {', '.join(names)}", "name another split"
+        )
+    log.info(f"judging {len(frame)} images of split '{split}'")
+    judged, unreadable = _judge(classifier, frame)
     figures = measure(
         judged.probabilities,
         judged.truth,
@@ -99,7 +103,7 @@ def evaluate(
     if dicom is not None:
         from train.measure.looks import compare_looks, judge_folder
 
-        exhibits = judge_folder(dicom, classifier, say)
+        exhibits = judge_folder(dicom, classifier)
         figures["dicom"] = compare_looks(exhibits, judged.frame, classifier)
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
@@ -109,25 +113,30 @@ def evaluate(
     return figures
 
 
-def _judge(classifier: Classifier, frame: pd.DataFrame, say: Callable[[str], None]) -> tuple[Judged, dict[str, int]]:
+def _judge(classifier: Classifier, frame: pd.DataFrame) -> tuple[Judged, dict[str, int]]:
     """The readable images judged, and how many were not, by kind of error."""
-    from rich.progress import track
+    from worker.console import progress
 
     logits, read = [], np.zeros(len(frame), bool)
     unreadable: dict[str, int] = {}
-    for start in track(range(0, len(frame), BATCH), "judging"):
-        batch = []
-        for row in range(start, min(start + BATCH, len(frame))):
-            try:
-                batch.append(classifier.prepare(read_file(Path(frame["path"][row])).pixels))
-                read[row] = True
-            except BadInput as error:
-                unreadable[error.kind] = unreadable.get(error.kind, 0) + 1
-                say(f"left out: {frame['file'][row]}: {error.kind}: {error}")
-        if batch:
-            logits.append(classifier.logits(np.stack(batch)))
+    starts = range(0, len(frame), BATCH)
+    with progress(starts, len(starts), "judging") as each:
+        for start in each():
+            batch = []
+            for row in range(start, min(start + BATCH, len(frame))):
+                try:
+                    batch.append(classifier.prepare(read_file(Path(frame["path"][row])).pixels))
+                    read[row] = True
+                except BadInput as error:
+                    unreadable[error.kind] = unreadable.get(error.kind, 0) + 1
+                    log.warning(f"left out: {frame['file'][row]}: {error.kind}: {error}")
+            if batch:
+                logits.append(classifier.logits(np.stack(batch)))
     if not logits:
-        raise ConfigError("not one image of the split could be read; check the paths in the manifest.")
+        raise ConfigError(
+            "not one image of the split could be read",
+            "check the paths in the manifest",
+        )
     names = [one.name for one in classifier.card.classes]
     kept, values = frame[read].reset_index(drop=True), np.concatenate(logits)
     judged = Judged(

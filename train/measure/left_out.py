@@ -28,7 +28,10 @@ def left_out(validation: Path | None, model: Path, facts: Facts) -> dict[str, An
     if validation is not None:
         measured = _read(validation)
         if measured.get("calibration") != facts.calibration:
-            raise ConfigError(f"{validation}: its calibration is not that of {model}; give the one of the same run.")
+            raise ConfigError(
+                f"{validation}: its calibration is not that of {model}",
+                "give the one of the same run",
+            )
         return _chosen(measured)
     beside = model.with_name("validation.json")
     if beside.is_file():
@@ -42,7 +45,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         measured = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: not a validation.json of fit ({type(error).__name__}).") from error
+        raise ConfigError(
+            f"{path}: not a validation.json of fit ({type(error).__name__})", "give the file that fit wrote"
+        ) from error
     return measured if isinstance(measured, dict) else {}
 
 

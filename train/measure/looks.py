@@ -9,6 +9,7 @@ contact sheets of the report; the figures here compare the gray values.
 from __future__ import annotations
 
 import csv
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from worker.verdict.decide import Verdict, decide, fail
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = (".dcm", ".dicom", ".dic", ".ima", "")
 MOST_FILES = 500
@@ -90,7 +93,7 @@ class Exhibit:
     look: Look | None = None
 
 
-def judge_folder(folder: Path, classifier: Classifier, say: Callable[[str], None]) -> list[Exhibit]:
+def judge_folder(folder: Path, classifier: Classifier) -> list[Exhibit]:
     """A verdict on every DICOM file of a folder, as the worker would give it; refusals are verdicts too.
 
     A manifest.csv in the folder may say in a column `body part` what each
@@ -100,9 +103,9 @@ def judge_folder(folder: Path, classifier: Classifier, say: Callable[[str], None
     if not files:
         raise ConfigError(f"{folder}: holds no DICOM file (looked for *.dcm, *.dicom, *.dic, *.ima and no suffix).")
     if len(files) > MOST_FILES:
-        say(f"{folder}: {len(files)} files; the first {MOST_FILES} are judged")
+        log.warning(f"{folder}: {len(files)} files; the first {MOST_FILES} are judged")
     seen = _seen(folder / "manifest.csv")
-    say(f"judging {min(len(files), MOST_FILES)} DICOM files")
+    log.info(f"judging {min(len(files), MOST_FILES)} DICOM files")
     names = [one.relative_to(folder).as_posix() for one in files[:MOST_FILES]]
     return [_judge(path, name, seen.get(name, ""), classifier) for path, name in zip(files, names)]
 

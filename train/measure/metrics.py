@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from train.data.names import CLASSES, PARTIAL
+from train.data.classes import PAPER
 from train.measure.bootstrap import resample, span
 from train.measure.curves import bin_columns, ece_of_sums, reliability, risk_coverage
 
-CHESTS = PARTIAL["chest"]
+CHESTS = PAPER.partial["chest"]
 """Adult and child: told apart where a model has both among its classes."""
 AGE_BANDS = ((0, 5), (6, 10), (11, 15))
 """Years, both ends included; a child is younger than 16."""
@@ -52,12 +52,13 @@ def measure(
     datasets: np.ndarray,
     ages: np.ndarray,
     thresholds: np.ndarray,
-    classes: Sequence[str] = CLASSES,
+    classes: Sequence[str],
 ) -> dict[str, Any]:
     """All figures of an evaluation.
 
     probabilities: (n, classes) calibrated. truth: (n,) class indices. groups:
     (n,) patients. ages: (n,) years, nan where unknown. thresholds: (classes,).
+    classes: their names.
 
     Figures of adults against children are there where both are classes.
     """

@@ -9,15 +9,21 @@ from typing import Any
 
 import numpy as np
 
+from train.data.classes import PAPER, ClassSet
+
 
 @dataclass(frozen=True)
 class Facts:
-    """parameters: numbers in the weights. megabytes: of the file. calibration, metrics: properties as they stand."""
+    """parameters: numbers in the weights. megabytes: of the file. calibration, metrics: properties as they stand.
+
+    classes: of the outputs, with the partial labels that the model learned from.
+    """
 
     parameters: int
     megabytes: float
     calibration: dict[str, Any]
     metrics: dict[str, Any]
+    classes: ClassSet
 
 
 def read_facts(path: Path) -> Facts:
@@ -32,4 +38,13 @@ def read_facts(path: Path) -> Facts:
         megabytes=round(path.stat().st_size / 1e6, 1),
         calibration=json.loads(properties["calibration"]),
         metrics=json.loads(properties["metrics"]),
+        classes=_classes(properties),
     )
+
+
+def _classes(properties: dict[str, str]) -> ClassSet:
+    names = tuple(entry["name"] for entry in json.loads(properties["classes"]))
+    partial = json.loads(properties.get("partial_labels", "null"))
+    if partial is None:  # a model of an earlier version
+        return PAPER.only(names)
+    return ClassSet(names, {label: tuple(several) for label, several in partial.items()})

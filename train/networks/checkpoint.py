@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from train.data.names import CLASSES
+from train.data.classes import PAPER, ClassSet
 from train.data.patients import digest_of
 from worker.errors import ConfigError
 
@@ -24,13 +25,14 @@ class Checkpoint:
     model: from (n, 1, size, size) float32, normalised, to (n, classes) logits.
     recipe: its settings, with `name`, `method` and `size`. calibration:
     fields of train.fit.calibrate.Calibration. training_data: as the model file
-    carries it.
+    carries it. classes: of the outputs, in their order.
     """
 
     model: torch.nn.Module
     recipe: dict[str, Any]
     calibration: dict[str, Any]
     training_data: dict[str, Any]
+    classes: ClassSet = PAPER
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
@@ -39,7 +41,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
 
     part = path.with_suffix(".part")
     values = {name: getattr(checkpoint, name) for name in ("recipe", "calibration", "training_data")}
-    torch.save({"state": checkpoint.model.state_dict(), **values}, part)
+    torch.save({"state": checkpoint.model.state_dict(), **values, **checkpoint.classes.as_json()}, part)
     part.replace(path)
 
 
@@ -49,10 +51,12 @@ def save_fit(
     recipe: dict[str, Any],
     training_data: dict[str, Any],
     validation: dict[str, Any],
+    classes: ClassSet,
 ) -> Path:
     """Write validation.json and checkpoint.pt, which carries the validation's `calibration`; the checkpoint's path."""
-    (out / "validation.json").write_text(json.dumps(validation, indent=1), encoding="utf-8")
-    save(Checkpoint(model, recipe, validation["calibration"], training_data), out / "checkpoint.pt")
+    written = {**validation, **classes.as_json()}
+    (out / "validation.json").write_text(json.dumps(written, indent=1), encoding="utf-8")
+    save(Checkpoint(model, recipe, validation["calibration"], training_data, classes), out / "checkpoint.pt")
     return out / "checkpoint.pt"
 
 
@@ -61,9 +65,17 @@ def load(path: Path) -> Checkpoint:
     import torch
 
     saved = torch.load(path, weights_only=True)
-    model = _network(saved["recipe"], path)
-    model.load_state_dict(saved.pop("state"))
-    return Checkpoint(model.eval(), **saved)
+    classes = classes_in(saved)
+    model = _network(saved["recipe"], classes, path)
+    model.load_state_dict(saved["state"])
+    return Checkpoint(model.eval(), saved["recipe"], saved["calibration"], saved["training_data"], classes)
+
+
+def classes_in(saved: Mapping[str, Any]) -> ClassSet:
+    """The classes that ClassSet.as_json has put among other values; those of a file without them are the paper's."""
+    if "classes" not in saved:
+        return PAPER
+    return ClassSet(tuple(saved["classes"]), {key: tuple(value) for key, value in saved["partial_labels"].items()})
 
 
 def describe(frame: pd.DataFrame, manifest: Path) -> dict[str, Any]:
@@ -81,16 +93,16 @@ def describe(frame: pd.DataFrame, manifest: Path) -> dict[str, Any]:
     }
 
 
-def _network(recipe: dict[str, Any], path: Path) -> torch.nn.Module:
+def _network(recipe: dict[str, Any], classes: ClassSet, path: Path) -> torch.nn.Module:
     """The network that a recipe trains, with random weights."""
     from train.networks.backbones import Probe, make_network
 
     if recipe["method"] == "probe":
-        return Probe(recipe["backbones"], None, len(CLASSES), recipe.get("pooling", "avg"))
+        return Probe(recipe["backbones"], None, len(classes), recipe.get("pooling", "avg"))
     if recipe["method"] == "network":
-        return make_network(recipe["architecture"], len(CLASSES), pretrained_padding=recipe["start"] == "pretrained")
+        return make_network(recipe["architecture"], len(classes), pretrained_padding=recipe["start"] == "pretrained")
     if recipe["method"] == "two_step":
         from train.networks.two_step import untrained
 
-        return untrained(recipe)
-    raise ConfigError(f"{path}: trained by the method {recipe['method']!r}, which this version does not know.")
+        return untrained(recipe, classes)
+    raise ConfigError(f"{path}: trained by the unknown method {recipe['method']!r}", "export it with a newer version")

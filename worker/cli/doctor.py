@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.cli.connect import open_archive
+from worker.cli.status import following
 from worker.errors import RouterError
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def examine() -> Iterator[Check]:
     try:
         settings = get_settings()
     except RouterError as error:
-        yield Check("settings", "fail", str(error), "correct the variable or the file")
+        yield Check("settings", "fail", error.what, error.remedy or "correct the variable or the file")
         return
     yield Check("settings", "ok", "every value can be used")
     for check in (_model, _orthanc, _redis):
@@ -60,8 +62,7 @@ def _guarded(check: Callable[[Settings], Iterator[Check]], settings: Settings) -
     try:
         yield from check(settings)
     except RouterError as error:
-        what, _, remedy = str(error).partition("; ")
-        yield Check(check.__name__.strip("_"), "fail", what, remedy)
+        yield Check(check.__name__.strip("_"), "fail", error.what, error.remedy)
 
 
 def _model(settings: Settings) -> Iterator[Check]:
@@ -72,7 +73,7 @@ def _model(settings: Settings) -> Iterator[Check]:
     classifier = Classifier.from_settings(settings)
     card = classifier.card
     classifier.probabilities(np.zeros((1, 1, card.size, card.size), np.float32))
-    names = ", ".join(one.name for one in card.classes)
+    names = ", ".join(label.name for label in card.classes)
     yield Check("model", "ok", f"{card.name} {card.version} ({names})")
     yield Check("precision", "ok", f"{card.precision} ({classifier.path.name}), sha256 {card.sha256[:12]}")
     on_cpu = classifier.provider == "CPUExecutionProvider"
@@ -87,12 +88,16 @@ def _model(settings: Settings) -> Iterator[Check]:
 
 
 def _orthanc(settings: Settings) -> Iterator[Check]:
-    from worker.contract import BODY_PART_KEY, BODY_PART_NAME, VERDICT_KEY, VERDICT_NAME
-    from worker.orthanc_client import Archive
+    with open_archive() as archive:
+        system = archive.system()
+        yield Check("orthanc", "ok", f"{system['Version']} at {archive.url}")
+        yield from _database(system)
+        yield _plugin(archive.plugin_status(), settings)
 
-    archive = Archive(settings)
-    system = archive.system()
-    yield Check("orthanc", "ok", f"{system['Version']} at {archive.url}")
+
+def _database(system: dict[str, Any]) -> Iterator[Check]:
+    from worker.contract import USER_METADATA
+
     if system.get("HasLabels"):
         yield Check("labels", "ok", "the database keeps labels")
     else:
@@ -109,8 +114,7 @@ def _orthanc(settings: Settings) -> Iterator[Check]:
             "Orthanc >= 1.12.5 with SQLite, or with PostgreSQL plugin >= 7.0",
         )
     registered = system.get("UserMetadata", {})
-    wanted = {BODY_PART_NAME: BODY_PART_KEY, VERDICT_NAME: VERDICT_KEY}
-    missing = {name: key for name, key in wanted.items() if registered.get(name) != key}
+    missing = {name: key for name, key in USER_METADATA.items() if registered.get(name) != key}
     if missing:
         lines = ", ".join(f'"{name}": {key}' for name, key in missing.items())
         yield Check(
@@ -121,7 +125,6 @@ def _orthanc(settings: Settings) -> Iterator[Check]:
         )
     else:
         yield Check("metadata", "ok", "the names are registered")
-    yield _plugin(archive.plugin_status(), settings)
 
 
 def _plugin(status: dict[str, Any] | None, settings: Settings) -> Check:
@@ -138,7 +141,7 @@ def _plugin(status: dict[str, Any] | None, settings: Settings) -> Check:
             f"it publishes {status['modalities']}, the worker judges {list(settings.modalities)}",
             "give BodyPartRouter.Modalities and DICOM_ROUTER_MODALITIES the same list",
         )
-    return Check("plugin", "ok", f"follows the change log, {status['lag']} behind")
+    return Check("plugin", "ok", following(status))
 
 
 def _redis(settings: Settings) -> Iterator[Check]:

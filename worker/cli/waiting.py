@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     from worker.orthanc_client import Archive, Stored
 
 PAGE = 500
-PAUSE_SECONDS = 0.05
+"""Instances that Orthanc is asked for at once."""
+
+SHORTEST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 3.0
+GROWTH = 1.5
+"""Each round without a new verdict is followed by a pause this many times as long."""
 
 
 @dataclass
@@ -28,21 +33,39 @@ class Arrivals:
 
 
 def wait_for_verdicts(archive: Archive, ids: Iterable[str], modalities: Collection[str], timeout: float) -> Arrivals:
-    """Wait until each X-ray among these instances has its verdict, or `timeout` seconds are over."""
+    """Wait until each X-ray among these instances has its verdict, or `timeout` seconds are over.
+
+    Asks for those that are still missing, less and less often while no
+    verdict comes, and is never busy asking for more than half of the time.
+    Raises ArchiveUnavailable.
+    """
     result = Arrivals(missing=list(ids))
     deadline = time.monotonic() + timeout
+    pause = SHORTEST_PAUSE_SECONDS
     while True:
-        for start in range(0, len(result.missing), PAGE):
-            result.stored.update(archive.describe(result.missing[start : start + PAGE]))
+        start, before = time.monotonic(), len(result.seen)
+        _ask(archive, result, modalities)
         now = time.monotonic()
-        for one in result.missing:
-            if one in result.stored and result.stored[one].verdict:
-                result.seen[one] = now
-        result.missing = [
-            one
-            for one in result.missing
-            if one in result.stored and not result.stored[one].verdict and result.stored[one].modality in modalities
-        ]
-        if not result.missing or now > deadline:
+        if not result.missing or now >= deadline:
             return result
-        time.sleep(PAUSE_SECONDS)
+        pause = SHORTEST_PAUSE_SECONDS if len(result.seen) > before else min(LONGEST_PAUSE_SECONDS, pause * GROWTH)
+        time.sleep(min(max(pause, now - start), deadline - now))
+
+
+def _ask(archive: Archive, result: Arrivals, modalities: Collection[str]) -> None:
+    """Take into account what Orthanc says now of the missing ones."""
+    still: list[str] = []
+    for start in range(0, len(result.missing), PAGE):
+        page = result.missing[start : start + PAGE]
+        described = archive.describe(page)
+        now = time.monotonic()
+        for instance in page:
+            stored = described.get(instance)
+            if stored is None:  # deleted meanwhile
+                result.stored.pop(instance, None)
+            elif stored.verdict:
+                result.seen[instance] = now
+            elif stored.modality in modalities:
+                still.append(instance)
+        result.stored.update(described)
+    result.missing = still

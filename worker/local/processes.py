@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -12,26 +13,53 @@ from pathlib import Path
 
 from worker.errors import ConfigError
 
-_given: set[int] = set()
+START_LIMIT = 300
+"""Seconds after which a program that has not come up counts as hung.
+
+Far above what a busy machine needs: a program that ends before that is reported at once.
+"""
+
+QUIET_PORTS = range(20_000, 32_768)
+"""Ports that Linux does not give to outgoing connections (`net.ipv4.ip_local_port_range` starts at 32768), so
+that none is taken between the choice and the start of the server."""
+
+_claims: dict[int, int] = {}
+"""Each port that this process has chosen, and the descriptor that claims it. Kept until the process ends."""
 
 
 def free_port(preferred: int = 0) -> int:
-    """The preferred TCP port of the loopback interface if it is free, else any that is; never the same twice."""
-    for port in (preferred, *[0] * 20):
-        if port in _given:
-            continue
-        with socket.socket() as probe:
-            try:
-                # Without SO_REUSEADDR a port in TIME_WAIT counts as taken; servers set it too.
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            found = int(probe.getsockname()[1])
-        if found not in _given:
-            _given.add(found)
-            return found
-    raise ConfigError("no free TCP port on 127.0.0.1.")
+    """A TCP port of the loopback interface that no server holds and no other caller on this machine has been given.
+
+    preferred: taken where it is free; 0 for any. The claim ends with this process.
+    Raises ConfigError where no port is free.
+    """
+    drawn = random.SystemRandom().sample(QUIET_PORTS, 200)
+    for port in (preferred, *drawn) if preferred else drawn:
+        if _claim(port):
+            return port
+    raise ConfigError(
+        f"no free TCP port on 127.0.0.1 among {QUIET_PORTS.start} to {QUIET_PORTS.stop - 1}", "stop what listens there"
+    )
+
+
+def _claim(port: int) -> bool:
+    """Reserve a port among all processes of this machine; False where it is taken.
+
+    The claim is an abstract Unix socket (man 7 unix): like a port it belongs to the network namespace, the kernel
+    lets one process have it, and it goes away when the process ends, however it ends.
+    """
+    if port in _claims:
+        return False
+    with socket.socket(socket.AF_UNIX) as claim, socket.socket() as probe:
+        try:
+            claim.bind(f"\0dicom-imaging-router/port/{port}")
+            # Without SO_REUSEADDR a port in TIME_WAIT counts as taken; servers set it too.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        _claims[port] = claim.detach()
+    return True
 
 
 class Child:
@@ -66,7 +94,7 @@ class Child:
             file.seek(self._start)
             return file.read().decode(errors="replace")
 
-    def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
+    def wait_until(self, ready: Callable[[], bool], seconds: float = START_LIMIT) -> None:
         """Wait for a condition. Raises ConfigError with the end of the log where the process ends first."""
         deadline = time.monotonic() + seconds
         while not ready():
@@ -74,7 +102,7 @@ class Child:
             if ended or time.monotonic() > deadline:
                 what = "ended" if ended else f"was not ready after {seconds:.0f} s"
                 tail = "\n".join(self.output().splitlines()[-8:])
-                raise ConfigError(f"{self.name} {what}; the end of {self.log}:\n{tail}")
+                raise ConfigError(f"{self.name} {what}", f"its log {self.log} ends with:\n{tail}")
             time.sleep(0.05)
 
     def send_signal(self, number: int) -> None:

@@ -6,15 +6,18 @@ dynamic loader, as the user who calls them, on the files of the machine.
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from worker.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def cache_folder() -> Path:
     return Path(base) / "dicom-imaging-router"
 
 
-def find_orthanc(say: Callable[[str], None]) -> OrthancProgram:
+def find_orthanc() -> OrthancProgram:
     """The system's Orthanc where it is 1.12.5 or later with the Python plugin, else the private one.
 
     Raises ConfigError where neither can be had.
@@ -70,50 +73,57 @@ def find_orthanc(say: Callable[[str], None]) -> OrthancProgram:
     plugin = next((p for f in PLUGIN_FOLDERS if (p := f / "libOrthancPython.so").is_file()), None)
     if path and plugin and _version(path) >= LEAST_ORTHANC:
         return OrthancProgram([path], python_plugin=plugin)
-    return private_orthanc(DEBIAN_13, say)
+    return private_orthanc(DEBIAN_13)
 
 
-def private_orthanc(tree: Tree, say: Callable[[str], None]) -> OrthancProgram:
+def private_orthanc(tree: Tree) -> OrthancProgram:
     """The Orthanc of a private tree. Raises ConfigError."""
-    root = private_root(tree, say)
+    root = private_root(tree)
     inner = _from_root(root, "usr/sbin/Orthanc")
     env = {**inner.env, "PYTHONHOME": str(root / "usr"), "PYTHONDONTWRITEBYTECODE": "1"}
     return OrthancProgram(inner.command, env, "private", root / "usr/share/orthanc/plugins/libOrthancPython.so")
 
 
-def find_program(name: str, say: Callable[[str], None]) -> Program:
+def find_program(name: str) -> Program:
     """A program such as redis-server or storescu. Raises ConfigError."""
     path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    return Program([path]) if path else _from_root(private_root(DEBIAN_13, say), f"usr/bin/{name}")
+    return Program([path]) if path else _from_root(private_root(DEBIAN_13), f"usr/bin/{name}")
 
 
-def private_root(tree: Tree, say: Callable[[str], None]) -> Path:
+def private_root(tree: Tree) -> Path:
     """The unpacked Debian tree; made on the first call. Raises ConfigError."""
     root = cache_folder() / f"{tree.suite}-{'-'.join(tree.packages)}"
     if root.is_dir():
         return root
     if not shutil.which("mmdebstrap"):
         raise ConfigError(
-            "mmdebstrap is missing; install it (apt-get install mmdebstrap) or install Orthanc >= 1.12.5."
+            "the program mmdebstrap is missing", "install it (apt-get install mmdebstrap), or install Orthanc >= 1.12.5"
         )
-    say(f"unpacking a private Debian {tree.suite} with {', '.join(tree.packages)} (once, into {root})")
     root.parent.mkdir(parents=True, exist_ok=True)
+    with root.with_name(f"{root.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits for the first one's tree
+        if not root.is_dir():
+            log.info(
+                "unpacking a private Debian %s with %s (once, into %s)", tree.suite, ", ".join(tree.packages), root
+            )
+            _unpack(tree, root)
+    return root
+
+
+def _unpack(tree: Tree, root: Path) -> None:
+    """Make the tree beside `root`, and rename it when it is complete. Raises ConfigError."""
     fresh = root.with_name(f"{root.name}.{os.getpid()}")
     command = ["mmdebstrap", "--variant=extract", f"--include={','.join(tree.packages)}"]
-    command += [*(f"--aptopt={one}" for one in tree.options), tree.suite, str(fresh)]
+    command += [*(f"--aptopt={option}" for option in tree.options), tree.suite, str(fresh)]
     if os.geteuid() != 0:
         command = ["sudo", *command]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or ["no output"]
         raise ConfigError(
-            f"mmdebstrap could not unpack Debian {tree.suite}: {last[0]}. Is the package mirror reachable?"
+            f"mmdebstrap could not unpack Debian {tree.suite} ({last[0]})", "check that the package mirror answers"
         )
-    try:
-        fresh.rename(root)
-    except OSError:  # another process was first
-        shutil.rmtree(fresh, ignore_errors=True)
-    return root
+    fresh.rename(root)
 
 
 def _from_root(root: Path, inside: str) -> Program:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worker.contract import BODY_PART_KEY, BODY_PART_NAME, VERDICT_KEY, VERDICT_NAME
+from worker.contract import USER_METADATA
 from worker.local.plugin_folder import SCRIPT, link
 from worker.local.processes import Child, free_port
 from worker.local.programs import OrthancProgram, Program, find_orthanc, find_program
 from worker.settings import PREFIX, usable_cores
+
+log = logging.getLogger(__name__)
 
 HTTP_PORT, DICOM_PORT, REDIS_PORT = 18042, 14242, 16379
 """Preferred ports: not the defaults, which a running Orthanc or Redis may hold."""
@@ -50,11 +53,11 @@ class Layout:
 class Stack:
     """The processes of one layout. Each part can be stopped and started by itself.
 
-    say: called with one line for each part that has come up.
+    Logs one line at INFO for each part that has come up.
     """
 
-    def __init__(self, layout: Layout, say: Callable[[str], None] = lambda _: None) -> None:
-        self.layout, self._say = layout, say
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
         self._orthanc_program = layout.program
         self._redis_program: Program | None = None
         self.http_port, self.dicom_port, self.redis_port = (
@@ -85,7 +88,7 @@ class Stack:
         }
 
     def start(self) -> None:
-        """Start all parts. Raises ConfigError where one does not come up."""
+        """Start all parts. Raises ConfigError where a part does not come up."""
         self.start_redis()
         self.start_orthanc()
         for _ in range(self.layout.workers):
@@ -95,7 +98,7 @@ class Stack:
 
     def start_redis(self) -> None:
         if self._redis_program is None:
-            self._redis_program = find_program("redis-server", self._say)
+            self._redis_program = find_program("redis-server")
         folder = self.layout.data / "redis"
         folder.mkdir(exist_ok=True)
         options = {
@@ -111,18 +114,18 @@ class Stack:
         program = self._redis_program
         self.redis = self._child("Redis", [*program.command, *arguments], program.env)
         # Its own words, not an answer at its port: that could be another Redis.
-        self._wait_for(self.redis, "Ready to accept connections", 20)
-        self._say(f"Redis    {self.redis_url}")
+        self._wait_for(self.redis, "Ready to accept connections")
+        log.info("Redis    %s", self.redis_url)
 
     def start_orthanc(self) -> None:
         if self._orthanc_program is None:
-            self._orthanc_program = find_orthanc(self._say)
+            self._orthanc_program = find_orthanc()
         program = self._orthanc_program
         path = self.layout.data / "orthanc.json"
         path.write_text(json.dumps(self._configuration(program), indent=2), encoding="utf-8")
         self.orthanc = self._child("Orthanc", [*program.command, str(path)], program.env)
-        self._wait_for(self.orthanc, "Orthanc has started", 60)
-        self._say(f"Orthanc  {self.url}  (DICOM port {self.dicom_port})")
+        self._wait_for(self.orthanc, "Orthanc has started")
+        log.info("Orthanc  %s  (DICOM port %d)", self.url, self.dicom_port)
 
     def launch_worker(self) -> str:
         """Start one more worker without waiting for it; its name."""
@@ -135,12 +138,12 @@ class Stack:
         return name
 
     def wait_for_worker(self, name: str) -> None:
-        self._wait_for(self.workers[name], "worker is ready", 120)
-        self._say(f"Worker   {name}  (log {self.workers[name].log})")
+        self._wait_for(self.workers[name], "worker is ready")
+        log.info("Worker   %s  (log %s)", name, self.workers[name].log)
 
     @staticmethod
-    def _wait_for(child: Child, words: str, seconds: float) -> None:
-        child.wait_until(lambda: words in child.output(), seconds)
+    def _wait_for(child: Child, words: str) -> None:
+        child.wait_until(lambda: words in child.output())
 
     def stop(self) -> None:
         """Stop everything, in reverse order, within 10 seconds."""
@@ -193,7 +196,7 @@ class Stack:
             "IndexDirectory": str(storage),
             "RemoteAccessAllowed": False,
             "AuthenticationEnabled": False,
-            "UserMetadata": {BODY_PART_NAME: BODY_PART_KEY, VERDICT_NAME: VERDICT_KEY},
+            "UserMetadata": dict(USER_METADATA),
             "Plugins": [],
         }
         if self.layout.with_plugin:

@@ -2,7 +2,10 @@
 
 One Redis hash::
 
-    dicom-router:dead-letters    <id of the message> -> JSON {time, reason, queue, call, whole}
+    dicom-router:dead-letters    <id>-<digest> -> JSON {time, reason, queue, call, whole}
+
+    id      of the task that carried the message first; digest of its arguments, for who publishes malformed
+            messages may give all of them one id
 
     time    when it was put here, seconds since 1970
     reason  why, without anything that the message holds
@@ -18,6 +21,7 @@ message goes back to its queue instead, and waits there.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -60,7 +64,10 @@ class DeadLetters:
         self._access = access
 
     def add(self, letter: str, call: Call, reason: str) -> None:
-        """Put a message on the list; doing it again changes nothing but the time."""
+        """Put a message on the list; doing it again changes nothing but the time.
+
+        letter: id of the task that carried it, plain text.
+        """
         arguments = json.dumps({"args": list(call.args), "kwargs": dict(call.kwargs)}, default=str)
         self._add(letter, arguments, call.queue, reason)
 
@@ -76,8 +83,9 @@ class DeadLetters:
             "call": arguments[:LONGEST_CALL],
             "whole": whole and len(arguments) <= LONGEST_CALL,
         }
+        digest = hashlib.sha256(arguments.encode(errors="replace")).hexdigest()[:12]
         with self._access.client() as redis:
-            redis.hset(DEAD_LETTERS_KEY, letter, json.dumps(entry))
+            redis.hset(DEAD_LETTERS_KEY, f"{letter}-{digest}", json.dumps(entry))
 
     def count(self) -> int:
         """How many messages the list holds."""

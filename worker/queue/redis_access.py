@@ -34,5 +34,6 @@ class RedisAccess:
             yield self._client
         except (redis.RedisError, OSError) as error:
             raise BrokerUnavailable(
-                f"Redis does not answer ({type(error).__name__})", "start it, or set DICOM_ROUTER_REDIS_URL"
+                f"Redis does not answer, or refuses ({type(error).__name__})",
+                "start it, look at its memory, or set DICOM_ROUTER_REDIS_URL",
             ) from error

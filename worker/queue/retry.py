@@ -4,7 +4,7 @@
 | --- | --- | --- | --- | --- | --- |
 | ArchiveUnavailable, BrokerUnavailable, ModelError, another RouterError | in the process | 1 s | 2 | 30 s | never |
 | an unexpected Exception | in the process | 1 s | 2 | 30 s | never |
-| ForeignMessage | in Redis | 1 s | 2 | 60 s | after DICOM_ROUTER_FOREIGN_MESSAGE_HOURS: dead letter |
+| ForeignMessage | in Redis | 1 s | 2 | 15 s | after DICOM_ROUTER_FOREIGN_MESSAGE_HOURS: dead letter |
 | BadMessage | not at all | | | | at once: dead letter |
 | BadInput | not at all | | | | at once: recorded as `failed` by worker.verdict.judge |
 
@@ -17,7 +17,8 @@ to its queue after it.
 `CrashedProcess`, like one that kills its process, and the others are judged. So this ends too, by
 itself, image by image; as a dead letter all images of the message would be lost to one.
 
-*A message for other workers* must not occupy a process: it waits in Redis (worker.queue.parked).
+*A message for other workers* must not occupy a process: it waits in Redis (worker.queue.parked). Where
+workers of both kinds are there, it is a matter of chance which kind takes it next, so its pauses stay short.
 
 A pause is drawn between half and all of what the table says, so that workers which failed together do not come
 back together.
@@ -68,7 +69,7 @@ def policy(error: Exception, settings: Settings) -> Policy:
     if isinstance(error, BadMessage):
         return Policy("nowhere", ceiling=0.0)
     if isinstance(error, ForeignMessage):
-        return Policy("redis", first=1.0, growth=2.0, longest=60.0, ceiling=settings.foreign_message_hours * 3600)
+        return Policy("redis", first=1.0, growth=2.0, longest=15.0, ceiling=settings.foreign_message_hours * 3600)
     return WAITED_OUT
 
 

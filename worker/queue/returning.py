@@ -7,6 +7,7 @@ after hours any worker makes dead letters of them.
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 2.0
-"""Pause between two looks; a look at an empty set is one question to Redis."""
+LEAST_LOOK_SECONDS, MOST_LOOK_SECONDS = 0.5, 2.5
+"""Bounds of the pause between two looks; a look at an empty set is one question to Redis.
+
+The pause is drawn anew each time. Workers ask Redis for messages once a second, and the one that has asked
+first gets the next message: with a constant pause, a worker that cannot judge it was met every time.
+"""
 
 
 class Returning(threading.Thread):
@@ -46,7 +51,7 @@ class Returning(threading.Thread):
                 if trouble != self._trouble:  # said once, not every look
                     self._trouble = trouble
                     log.warning("parked messages stay where they are for now: %s", trouble)
-            time.sleep(LOOK_SECONDS)
+            time.sleep(random.uniform(LEAST_LOOK_SECONDS, MOST_LOOK_SECONDS))
 
     def look(self) -> None:
         """Put back or bury what is due. Raises RouterError, and what kombu raises."""

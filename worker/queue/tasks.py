@@ -12,7 +12,7 @@ from celery import Task
 from celery.exceptions import Reject
 from celery.signals import worker_process_init
 
-from worker.contract import CLASSIFY_QUEUE, CLASSIFY_TASK
+from worker.contract import BACKFILL_QUEUE, CLASSIFY_QUEUE, CLASSIFY_TASK
 from worker.errors import ArchiveUnavailable, BadMessage, ForeignMessage, RouterError
 from worker.queue.app import app
 from worker.queue.messages import Call, read_message, shown_archive
@@ -113,7 +113,8 @@ def classify(self: Task, *args: Any, **kwargs: Any) -> None:
     set aside is acknowledged by returning; any other goes back to its queue.
     """
     request = self.request
-    queue = (request.delivery_info or {}).get("routing_key") or CLASSIFY_QUEUE
+    came_from = (request.delivery_info or {}).get("routing_key")
+    queue = BACKFILL_QUEUE if came_from == BACKFILL_QUEUE else CLASSIFY_QUEUE  # workers serve no other
     call, history = Call(args, kwargs, queue), History.of(request.id, request.headers)
     try:
         try:
@@ -123,7 +124,7 @@ def classify(self: Task, *args: Any, **kwargs: Any) -> None:
         except ForeignMessage as error:
             _set_aside().park(error, call, history)
     except RouterError as error:
-        log.error("putting a chunk back: %s", error)
+        log.warning("putting a chunk back: %s", error)
         if isinstance(error, ArchiveUnavailable):
             _service.cache_clear()  # another Orthanc may answer next time
         _put_back(error)

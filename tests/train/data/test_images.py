@@ -12,6 +12,7 @@ import torch
 
 from tests.helpers import fresh, sample
 from tests.train import poisoned
+from train.data import images
 from train.data.gray import eight_bit
 from train.data.images import ImageCache, Images, decode_all, hold, load_images
 from train.fit.probe import extract
@@ -48,13 +49,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def fill(folder: Path, size: int) -> tuple[ImageCache, list[str], list[str]]:
-    """A cache filled with the folder's files; the paths of the usable ones, and what was said."""
+def fill(folder: Path, size: int) -> tuple[ImageCache, list[str]]:
+    """A cache filled with the folder's files; and the paths of the usable ones."""
     paths = sorted(str(one) for one in folder.iterdir() if one.is_file())
-    said: list[str] = []
     cache = ImageCache(folder / "cache", size)
-    known = cache.fill(paths, said.append)
-    return cache, [path for path, one in zip(paths, known) if not one.broken], said
+    known = cache.fill(paths)
+    return cache, [path for path, one in zip(paths, known) if not one.broken]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -87,34 +87,39 @@ def test_small_8_bit_pictures_are_held_as_they_are() -> None:
     assert hold(picture.astype(np.uint16), 224).shape == (224, 131)
 
 
-def test_broken_files_are_told_and_counted_and_the_rest_is_usable(folder: Path) -> None:
-    cache, usable, said = fill(folder, 128)
+def test_broken_files_are_told_and_counted_and_the_rest_is_usable(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache, usable = fill(folder, 128)
     assert [Path(one).name for one in usable] == [*NAMES, "small.png"]
-    for name, reason in (("broken.dcm", ""), ("slice.dcm", "NotAnXRay"), ("even.png", "the same value")):
-        assert any(line.startswith(f"left out {folder / name}: ") and reason in line for line in said)
-    assert said[-1] == "3 of 6 files cannot be used"
+    for name, reason in (("broken.dcm", ""), ("slice.dcm", "NotAnXRay"), ("even.png", "BlankPixels")):
+        assert any(line.startswith(f"left out {folder / name}: ") and reason in line for line in caplog.messages)
+    assert caplog.messages[-1] == "3 of 6 files cannot be used"
     assert [max(image.shape) for image in cache.images(usable)] == [128, 128, 90]
 
 
-def test_a_later_run_decodes_only_what_has_changed(folder: Path) -> None:
+def test_a_later_run_decodes_only_what_has_changed(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     fill(folder, 128)
-    _, usable, said = fill(folder, 128)
-    assert not any("decoding" in line for line in said)
-    assert "3 of 6 files cannot be used" in said  # still told
+    caplog.clear()
+    fill(folder, 128)
+    assert not any("decoding" in line for line in caplog.messages)
+    assert "3 of 6 files cannot be used" in caplog.messages  # still told
     path = folder / "broken.dcm"
     path.write_bytes(sample(NAMES[1]).read_bytes())
-    _, usable, said = fill(folder, 128)
-    assert "decoding 1 images; 5 are known from an earlier run" in said
+    _, usable = fill(folder, 128)
+    assert "decoding 1 images; 5 are known from an earlier run" in caplog.messages
     assert str(path) in usable
 
 
-def test_a_run_that_was_killed_while_it_wrote_the_index_is_gone_on_with(folder: Path) -> None:
+def test_a_run_that_was_killed_while_it_wrote_the_index_is_gone_on_with(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     fill(folder, 128)
     index = folder / "cache/128px/index.jsonl"
     text = index.read_text()
     index.write_text(text[: len(text) - 40])
-    _, usable, said = fill(folder, 128)
-    assert "decoding 1 images; 5 are known from an earlier run" in said
+    _, usable = fill(folder, 128)
+    assert "decoding 1 images; 5 are known from an earlier run" in caplog.messages
     assert len(usable) == 3
 
 
@@ -127,7 +132,7 @@ def test_the_cache_is_its_owners_alone(folder: Path) -> None:
 def test_processes_decode_as_one_does(folder: Path) -> None:
     paths = sorted(str(one) for one in folder.iterdir() if one.is_file())
     alone, together = ImageCache(folder / "alone", 64), ImageCache(folder / "together", 64)
-    found = [cache.fill(paths, lambda _: None, n) for cache, n in ((alone, 0), (together, 2))]
+    found = [cache.fill(paths, n) for cache, n in ((alone, 0), (together, 2))]
     assert found[0] == found[1]
     usable = [path for path, one in zip(paths, found[0]) if not one.broken]
     for one, other in zip(alone.images(usable), together.images(usable)):
@@ -164,3 +169,18 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
 def test_augmentation_gets_the_contrast_of_the_preparation() -> None:
     pixels = load_images([str(sample(NAMES[1]))], 128)[0]
     np.testing.assert_allclose(prepare(eight_bit(pixels), 128), prepare(pixels, 128), atol=0.02)
+
+
+def test_the_decoders_version_changes_with_every_source_of_the_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    import worker.pixels
+
+    sources = sorted(Path(str(worker.pixels.__file__)).parent.glob("*.py"))
+    read_text, versions = Path.read_text, {images.decoder_version.__wrapped__()}
+    for changed in sources:
+
+        def read_changed(path: Path, changed: Path = changed, **how: str) -> str:
+            return read_text(path, **how) + ("#" if path == changed else "")
+
+        monkeypatch.setattr(Path, "read_text", read_changed)
+        versions.add(images.decoder_version.__wrapped__())
+    assert len(versions) == len(sources) + 1

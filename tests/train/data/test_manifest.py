@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from train.cli import main
-from train.data.manifest import allowed_classes, read_licences, read_manifest, years
-from train.data.names import CLASSES
+from train.data.classes import PAPER
+from train.data.manifest import read_licences, read_manifest, years
 from train.data.patients import group_of
 from train.data.sources import LIST, read_sources
 from worker.errors import ConfigError
@@ -32,7 +33,8 @@ def test_a_manifest_needs_two_columns_and_paths_are_relative_to_it(tmp_path: Pat
     ("lines", "said"),
     [
         (["file,kind", "a.png,spine"], "no column 'class'"),
-        (["file,class", "a.png,knee"], "unknown class 'knee'"),
+        (["file,class", "a.png,review"], "class 'review' is reserved for the router's own labels"),
+        (["file,class", "a.png,膝"], "class '膝' cannot be a label; use 1 to 40 of"),
         (["file,class,split", "a.png,spine,dev"], "no row has split 'test'"),
     ],
 )
@@ -49,9 +51,9 @@ def test_ages_are_years_and_ranges_their_middle(text: object, expected: float) -
 
 
 def test_a_chest_of_unknown_age_admits_both_chests() -> None:
-    mask = allowed_classes(["spine", "chest"])
-    assert [CLASSES[i] for i in np.nonzero(mask[0])[0]] == ["spine"]
-    assert [CLASSES[i] for i in np.nonzero(mask[1])[0]] == ["adult_chest", "pediatric_chest"]
+    mask = PAPER.mask(["spine", "chest"])
+    assert [PAPER.names[i] for i in np.nonzero(mask[0])[0]] == ["spine"]
+    assert [PAPER.names[i] for i in np.nonzero(mask[1])[0]] == ["adult_chest", "pediatric_chest"]
 
 
 def test_images_of_one_patient_are_one_group_and_unknown_patients_are_alone(tmp_path: Path) -> None:
@@ -77,18 +79,26 @@ def test_a_parquet_manifest_reads_as_its_csv(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(one, other, check_dtype=False)
 
 
+def test_parquet_without_its_package_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "m.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ConfigError, match=r"m\.parquet: .* pyarrow; install dicom-imaging-router\[parquet\]"):
+        read_manifest(tmp_path / "m.parquet")
+
+
 def test_a_file_is_listed_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"a\.png is listed more than once"):
         read_manifest(write(tmp_path / "m.csv", "file,class", "a.png,spine", "a.png,other"))
 
 
-def test_only_rows_with_an_allowed_licence_are_kept_and_the_rest_is_told(tmp_path: Path) -> None:
+def test_only_rows_with_an_allowed_licence_are_kept_and_the_rest_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = ["a,spine,CC0", "b,spine,CC BY 4.0", "c,spine,research only", "d,spine,", "e,spine,research only"]
     manifest = write(tmp_path / "m.csv", "file,class,licence", *rows)
-    said: list[str] = []
-    frame = read_manifest(manifest, licences=read_licences("cc0, CC BY*"), say=said.append)
+    frame = read_manifest(manifest, licences=read_licences("cc0, CC BY*"))
     assert list(frame["file"]) == ["a", "b"]
-    assert said == [
+    assert caplog.messages == [
         "3 of 5 images are left out, their licence is not on the list: 2 x 'research only'; 1 x 'not stated'"
     ]
     listed = write(tmp_path / "licences.txt", "research only", "not stated")

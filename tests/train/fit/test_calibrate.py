@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from train.data.names import CLASSES
+from train.data.classes import PAPER
 from train.fit.calibrate import FEWEST, calibrate, fit_temperature, least_threshold
 from worker.inference.classifier import softmax
 
@@ -32,9 +32,9 @@ def test_a_class_without_enough_out_of_source_predictions_gets_the_threshold_of_
     truth = random.integers(1, 5, 4 * FEWEST * 2)  # no abdomen at all
     logits = np.eye(5)[truth] * 3 + random.normal(size=(len(truth), 5))
     logits[truth == 4, 3] += 1.5  # what is taken for a spine is often none
-    calibration = calibrate(logits, truth, 0.99)
+    calibration = calibrate(logits, truth, 0.99, PAPER.names)
     assert calibration.unsupported == ["abdominal"]
-    assert set(calibration.thresholds) == set(CLASSES)
+    assert set(calibration.thresholds) == set(PAPER.names)
     supported = [value for name, value in calibration.thresholds.items() if name != "abdominal"]
     assert min(supported) < calibration.thresholds["abdominal"] < max(supported)
     confidence = softmax(logits, calibration.temperature)

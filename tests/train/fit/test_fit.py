@@ -46,13 +46,18 @@ def run(*arguments: object) -> str:
     return done.output
 
 
-def test_fit_export_and_evaluate_make_a_model_that_the_worker_runs(manifest: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_fit_export_and_evaluate_make_a_model_that_the_worker_runs(
+    manifest: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "tiny.toml").write_text(RECIPE)
     # Stripes of one class are near-duplicates.
     fit = ("fit", "--manifest", manifest, "--recipe", tmp_path / "tiny.toml", "--weights", "none", "--allow-leaks")
-    assert "stands in two splits: near-duplicates" in run(*fit, "--out", tmp_path)
-    again = run(*fit, "--out", tmp_path)
-    assert "from an earlier run" in again
+    assert str(tmp_path / "checkpoint.pt") in run(*fit, "--out", tmp_path)
+    assert "stands in two splits: near-duplicates" in caplog.text
+    assert "npy, from an earlier run" not in caplog.text
+    run(*fit, "--out", tmp_path)
+    assert "npy, from an earlier run" in caplog.text
     validation = json.loads((tmp_path / "validation.json").read_text())
     assert set(validation["decays"]) == {"0.001", "0.1"}
     model = tmp_path / "model.onnx"
@@ -162,6 +167,7 @@ def test_gray_input_gives_what_three_equal_channels_give(shared: Path) -> None:
         torch.testing.assert_close(gray(image), colour(image.repeat(1, 3, 1, 1)), atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_model_cards_figures_are_those_of_the_packaged_model(shared: Path, tmp_path: Path) -> None:
     from worker.inference.classifier import PACKAGED_MODEL
 

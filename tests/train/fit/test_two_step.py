@@ -14,14 +14,16 @@ from sklearn.metrics import f1_score
 
 from tests.train.stripes import write_manifest
 from train.cli import main
-from train.data.names import CLASSES
-from train.export.onnx_file import compute_once
+from train.data.classes import PAPER, ClassSet
+from train.export.onnx_file import simplify
 from train.fit.fit_two_step import chest_rule
-from train.fit.recipe import TwoStepRecipe, read_recipe
+from train.fit.recipe import TwoStepRecipe, classes_named, read_recipe
 from train.fit.validate import Dataset, chest_folds
-from train.networks.two_step import ADULT, CHILD, ChestRule, TwoStep, split_chests, untrained
+from train.networks.two_step import ChestRule, TwoStep, pair_of, split_pair, untrained
 from worker.errors import ConfigError
 from worker.inference.classifier import Classifier, softmax
+
+PAIR = ADULT, CHILD = pair_of(PAPER)
 
 RECIPE = """
 method = "two_step"
@@ -58,7 +60,7 @@ def run(*arguments: object) -> str:
 def test_splitting_chests_leaves_all_else_as_it_is() -> None:
     random = np.random.default_rng(0)
     logits, log_odds = random.normal(size=(20, 5)), random.normal(size=20) * 3
-    before, after = softmax(logits), softmax(np.stack(split_chests(logits, log_odds, np.logaddexp), 1))
+    before, after = softmax(logits), softmax(np.stack(split_pair(logits, log_odds, PAIR, np.logaddexp), 1))
     chests = [ADULT, CHILD]
     np.testing.assert_allclose(after[:, chests].sum(1), before[:, chests].sum(1))
     np.testing.assert_allclose(np.delete(after, chests, 1), np.delete(before, chests, 1))
@@ -70,13 +72,13 @@ def test_the_network_computes_what_its_validation_computed() -> None:
     assert isinstance(recipe, TwoStepRecipe)
     parts = untrained({"body_part": {"backbones": ["mobilenetv2"], "pooling": "avg"}, "chest": vars(recipe.chest)})
     rule = ChestRule(2.0, 0.7, -0.5)
-    model = TwoStep(parts.body_part, parts.chest, rule).eval()
+    model = TwoStep(parts.body_part, parts.chest, rule, PAIR).eval()
     image = torch.rand(3, 1, 64, 64)
     with torch.inference_mode():
         body_part, outputs = model.body_part(image).double().numpy(), model.chest(image).double().numpy()
         found = model(image).numpy()
-    log_odds = rule.log_odds(outputs[:, CHILD] - outputs[:, ADULT], body_part)
-    np.testing.assert_allclose(found, np.stack(split_chests(body_part, log_odds, np.logaddexp), 1), atol=1e-5)
+    log_odds = rule.log_odds(outputs[:, CHILD] - outputs[:, ADULT], body_part, PAIR)
+    np.testing.assert_allclose(found, np.stack(split_pair(body_part, log_odds, PAIR, np.logaddexp), 1), atol=1e-5)
 
 
 def test_the_rule_weighs_what_tells_more_and_cuts_where_f1_is_best() -> None:
@@ -92,7 +94,7 @@ def test_the_rule_weighs_what_tells_more_and_cuts_where_f1_is_best() -> None:
         return float(
             f1_score(
                 child,
-                ChestRule(rule.scale, rule.weight, shift).log_odds(tells, _as_logits(tells_nothing)) > 0,
+                ChestRule(rule.scale, rule.weight, shift).log_odds(tells, _as_logits(tells_nothing), PAIR) > 0,
                 average="macro",
             )
         )
@@ -114,7 +116,14 @@ def test_every_chest_is_left_out_once_and_no_patient_is_parted() -> None:
     rows += [("mixed", "spine", f"a{i}") for i in range(50)]
     frame = pd.DataFrame(rows, columns=["dataset", "class", "patient"])
     frame["file"] = [str(i) for i in range(len(frame))]
-    folds = chest_folds(Dataset(frame, np.zeros((1, len(frame), 1)), 0.5, 0.0))
+    folds = chest_folds(Dataset(frame, np.zeros((1, len(frame), 1)), PAPER, 0.5, 0.0))
+    turned = frame.sample(len(frame), random_state=1).reset_index(drop=True)
+    again = chest_folds(Dataset(turned, np.zeros((1, len(frame), 1)), PAPER, 0.5, 0.0))
+    assert [set(frame["file"][fold]) for fold in folds] == [set(turned["file"][fold]) for fold in again]
+    children = [
+        int((fold & (frame["dataset"] == "mixed") & (frame["class"] == "pediatric_chest")).sum()) for fold in folds
+    ]
+    assert max(children[:3]) - min(children[:3]) <= 2  # a patient has two images
     chests = frame["class"].isin(("adult_chest", "pediatric_chest")).to_numpy()
     np.testing.assert_array_equal(np.sum(folds, axis=0), chests)
     for patient in ("a0", "a50", "c3"):
@@ -133,6 +142,7 @@ def test_settings_of_a_part_can_be_overridden_and_wrong_ones_are_named() -> None
         read_recipe("two_step", ["chest.colour=3"])
 
 
+@pytest.mark.slow
 def test_a_model_in_two_steps_is_fitted_exported_and_run_by_the_worker(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     manifest = write_manifest(tmp_path / "images", {"here": ("dev", 50), "there": ("dev", 50)})
@@ -151,8 +161,30 @@ def test_a_model_in_two_steps_is_fitted_exported_and_run_by_the_worker(tmp_path:
         *("--variant", "none", "--out", model),
     )
     card = Classifier(model, "cpu").card
-    assert tuple(one.name for one in card.classes) == CLASSES
+    assert tuple(one.name for one in card.classes) == PAPER.names
     assert card.training_data["method"] == "two_step"
+
+
+def test_classes_without_a_pair_are_refused_and_a_recipe_can_name_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs a partial label of two classes, and the classes hand, knee have none"):
+        pair_of(ClassSet(("hand", "knee")))
+    limbs = 'classes = ["left_knee", "hand", "right_knee"]\npartial_labels = {knee = ["left_knee", "right_knee"]}\n'
+    (tmp_path / "limbs.toml").write_text(limbs + RECIPE + "[class.hand]\ntitle = 'Hand and wrist'\n")
+    recipe = read_recipe(str(tmp_path / "limbs.toml"))
+    classes = classes_named(recipe)
+    assert classes is not None
+    assert pair_of(classes) == (0, 2)
+    assert recipe.terms["hand"].title == "Hand and wrist"
+    parts = {"body_part": {"backbones": ["mobilenetv2"], "pooling": "avg"}, "chest": vars(recipe.chest)}
+    with torch.inference_mode():
+        assert untrained(parts, classes).eval()(torch.zeros(1, 1, 64, 64)).shape == (1, 3)
+    for wrong, message in (
+        ("[class.foot]\ntitle = 'Foot'\n", r"\[class.foot\]: not one of the classes left_knee, hand, right_knee"),
+        ("[class.hand]\nbody_part_examined = 'hand'\n", r"class.hand.body_part_examined: String should match"),
+    ):
+        (tmp_path / "wrong.toml").write_text(limbs + RECIPE + wrong)
+        with pytest.raises(ConfigError, match=message):
+            read_recipe(str(tmp_path / "wrong.toml"))
 
 
 def test_one_source_alone_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
@@ -189,7 +221,7 @@ def test_layers_that_both_networks_share_are_computed_once_and_the_outputs_stay_
         return np.asarray(session.run(None, {"image": image})[0])
 
     before = outputs()
-    compute_once(model)
+    model = simplify(model)
     assert [one.op_type for one in model.graph.node] == ["Conv", "Relu", "Add"]
     assert len(model.graph.initializer) == 1
     np.testing.assert_array_equal(outputs(), before)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
-from train.data.names import CLASSES
+from train.data.classes import PAPER
 from train.measure.bootstrap import resample, span
 from train.measure.curves import reliability, risk_coverage
 from train.measure.metrics import expected_calibration_error, f1_by_class, measure
@@ -55,7 +55,7 @@ def test_a_replicate_is_a_drawing_of_whole_groups_one_by_one(truth: np.ndarray) 
         rows = np.concatenate([np.nonzero(groups == one)[0] for one in drawn])
         values.append(f1_score(truth[rows], predicted[rows], average="macro"))
     low, high = np.percentile(values, (2.5, 97.5))
-    measured = measure(probabilities, truth, groups, *arguments(truth)[2:])["macro_f1"]
+    measured = measure(probabilities, truth, groups, *arguments(truth)[2:], PAPER.names)["macro_f1"]
     expected = {"value": f1_score(truth, predicted, average="macro"), "low": low, "high": high}
     assert measured == pytest.approx(expected, abs=6e-5)
 
@@ -83,7 +83,7 @@ def test_the_figures_of_thousands_of_images_take_a_moment() -> None:
     truth = np.random.default_rng(0).integers(0, 5, 5000)
     probabilities = random_probabilities(5000, 5)
     start = time.process_time()
-    measure(probabilities, *arguments(truth))
+    measure(probabilities, *arguments(truth), PAPER.names)
     assert time.process_time() - start < 10  # a loop over replicates and classes takes minutes
 
 
@@ -116,16 +116,16 @@ def test_images_of_one_confidence_are_answered_together_whatever_their_order() -
 
 def test_all_figures_of_a_perfect_and_of_a_chest_confusing_model(truth: np.ndarray) -> None:
     perfect = np.eye(5)[truth]
-    ages = np.where(truth == CLASSES.index("pediatric_chest"), 4.0, np.nan)
+    ages = np.where(truth == PAPER.index("pediatric_chest"), 4.0, np.nan)
     given = (truth, np.arange(400).astype(str), np.full(400, "somewhere"), ages, np.full(5, 0.5))
-    figures = measure(perfect, *given)
+    figures = measure(perfect, *given, PAPER.names)
     assert figures["macro_f1"]["value"] == 1
     assert figures["answered"] == {"coverage": 1.0, "accuracy": 1.0}
     assert figures["pediatric_recall_by_age"]["0-5"]["share"] == 1
     # A model that calls every chest an adult's.
     swapped = perfect.copy()
-    swapped[truth == CLASSES.index("pediatric_chest")] = np.eye(5)[CLASSES.index("adult_chest")]
-    figures = measure(swapped, *given)
+    swapped[truth == PAPER.index("pediatric_chest")] = np.eye(5)[PAPER.index("adult_chest")]
+    figures = measure(swapped, *given, PAPER.names)
     assert figures["macro_f1"]["value"] < 0.9
     assert figures["macro_f1_merged_chests"]["value"] == 1
     assert figures["adult_pediatric_balanced_accuracy"]["value"] == 0.5
@@ -135,11 +135,11 @@ def test_all_figures_of_a_perfect_and_of_a_chest_confusing_model(truth: np.ndarr
 def test_merged_chests_are_one_class_wherever_they_stand_in_the_list(truth: np.ndarray) -> None:
     probabilities = random_probabilities(400, 5)
     turned = [2, 0, 4, 1, 3]  # the child before the adult
-    names = [CLASSES[one] for one in turned]
-    merged = np.where(np.arange(5) == CLASSES.index("pediatric_chest"), CLASSES.index("adult_chest"), np.arange(5))
+    names = [PAPER.names[one] for one in turned]
+    merged = np.where(np.arange(5) == PAPER.index("pediatric_chest"), PAPER.index("adult_chest"), np.arange(5))
     expected = f1_score(merged[truth], merged[probabilities.argmax(1)], average="macro")
     place = np.argsort(turned)
-    for given, classes in (((probabilities, truth), CLASSES), ((probabilities[:, turned], place[truth]), names)):
+    for given, classes in (((probabilities, truth), PAPER.names), ((probabilities[:, turned], place[truth]), names)):
         figures = measure(given[0], given[1], *arguments(truth)[1:], classes)
         assert figures["macro_f1_merged_chests"]["value"] == pytest.approx(expected, abs=1e-4)
 
@@ -154,7 +154,7 @@ def test_a_class_list_without_both_chests_has_no_figures_of_chests() -> None:
 
 def test_what_was_not_measured_is_none_and_not_a_number_that_json_lacks() -> None:
     truth = np.array([0, 0, 0, 3, 3])  # no chest, no `other`
-    figures = measure(np.eye(5)[truth] * 0.4, *arguments(truth))
+    figures = measure(np.eye(5)[truth] * 0.4, *arguments(truth), PAPER.names)
     assert figures["adult_pediatric_balanced_accuracy"] is None
     assert figures["answered"] == {"coverage": 0.0, "accuracy": None}
     assert figures["per_class"]["other"]["f1"] is figures["per_class"]["other"]["intervals"]["f1"] is None

@@ -364,7 +364,7 @@ def test_every_file_of_a_difficult_folder_gets_a_verdict_or_a_reason(shared: Pat
     from train.measure.looks import judge_folder
 
     classifier = Classifier(write_model(tmp_path / "model.onnx"), "cpu")
-    exhibits = judge_folder(shared / "data/dicom", classifier, lambda line: None)
+    exhibits = judge_folder(shared / "data/dicom", classifier)
     assert len(exhibits) == 83
     assert all(one.look is not None or one.verdict.error is not None for one in exhibits)
     outcome = {one.file: one.verdict.outcome for one in exhibits}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -13,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import fresh, sample
+from tests.helpers import HUNG, fresh, sample
 
 
 def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "worker", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=HUNG, **options)
 
 
 @pytest.fixture
@@ -113,6 +114,40 @@ def test_doctor_says_what_to_do_where_everything_is_down(monkeypatch: pytest.Mon
         assert checks[name]["remedy"]
 
 
+@pytest.mark.parametrize(
+    "command", [["status"], ["send", __file__], ["show", "x"], ["remove"], ["find", "x"], ["up"], ["demo"]]
+)
+def test_a_wrong_setting_is_named_in_one_line(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DICOM_ROUTER_CORES", "many")
+    done = run(*command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("dicom-router: DICOM_ROUTER_CORES is 'many': ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://:secret@host:6379", "redis://:secret@host:many/0"])
+def test_a_redis_address_that_cannot_be_one_is_refused_without_showing_its_password(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DICOM_ROUTER_ORTHANC_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("DICOM_ROUTER_REDIS_URL", url)
+    done = run("doctor", "--format", "json")
+    assert done.returncode == 1
+    assert "secret" not in done.stdout + done.stderr
+    [redis] = [check for check in json.loads(done.stdout) if check["name"] == "redis"]
+    assert redis["found"] == "DICOM_ROUTER_REDIS_URL is no address of a Redis"
+    assert redis["remedy"] == "write it as redis://host:6379/0, or rediss:// for TLS"
+
+
+def test_the_command_line_starts_without_heavy_imports() -> None:
+    code = "import sys, worker.cli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    heavy = {"numpy", "cv2", "onnxruntime", "pydicom", "pydantic", "httpx", "celery", "redis", "rich"}
+    assert heavy & set(done.stdout.split()) == set()
+
+
 def test_help_costs_less_than_half_a_second_of_cpu() -> None:
     run("--help")  # compiles what is not compiled yet
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -124,7 +159,7 @@ def test_help_costs_less_than_half_a_second_of_cpu() -> None:
 
 def test_celery_finds_the_application_by_its_documented_name() -> None:
     command = [sys.executable, "-m", "celery", "-A", "worker.app", "report"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HUNG, check=True)
     for setting in (
         "task_acks_late: True",
         "task_acks_on_failure_or_timeout: False",

@@ -12,12 +12,13 @@ import onnx
 import onnxruntime
 import pytest
 
+from tests.helpers import HUNG
 from worker.inference.classifier import PACKAGED_MODEL
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments], env={**os.environ, **environment}, capture_output=True, text=True, timeout=120
+        [sys.executable, *arguments], env={**os.environ, **environment}, capture_output=True, text=True, timeout=HUNG
     )
 
 

@@ -11,7 +11,6 @@ import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
 
 from tests.helpers import fresh, read, sample, to_bytes
-from worker import pixels
 from worker.errors import (
     BadInput,
     CorruptPixels,
@@ -22,7 +21,8 @@ from worker.errors import (
     UnsupportedTransferSyntax,
 )
 from worker.inference.prepare import prepare
-from worker.pixels import decode_dicom, read_file
+from worker.pixels import decode_dicom, header, radiograph, read_file
+from worker.pixels.render import WORKING_SIDE
 
 CHEST, LEG = "RG1_UNCR.dcm", "RG3_UNCR.dcm"
 
@@ -123,9 +123,9 @@ def test_padding_does_not_set_the_contrast() -> None:
 
 
 def test_the_header_goes_with_the_picture() -> None:
-    radiograph = decode_dicom(to_bytes(read(LEG)))
-    assert (radiograph.modality, radiograph.body_part_examined) == ("CR", "EXTREMITY")
-    assert max(radiograph.pixels.shape) <= pixels.WORKING_SIDE
+    leg = decode_dicom(to_bytes(read(LEG)))
+    assert (leg.modality, leg.body_part_examined) == ("CR", "EXTREMITY")
+    assert max(leg.pixels.shape) <= WORKING_SIDE
 
 
 def test_the_sop_class_stands_in_for_a_missing_modality() -> None:
@@ -173,7 +173,7 @@ def test_an_image_over_the_limit_is_refused_before_it_is_decoded() -> None:
 
 
 def test_a_deflate_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixels, "MAX_INFLATED_BYTES", 10_000_000)
+    monkeypatch.setattr(header, "MAX_INFLATED_BYTES", 10_000_000)
     dataset = read(LEG)
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     data = to_bytes(dataset)
@@ -227,7 +227,7 @@ def test_a_decoders_surprise_is_bad_input_without_its_words(monkeypatch: pytest.
     def surprise(_: object) -> np.ndarray:
         raise ValueError("SECRET^NAME")
 
-    monkeypatch.setattr(pixels, "_render", surprise)
+    monkeypatch.setattr(radiograph, "render", surprise)
     with pytest.raises(BadInput, match=r"^ValueError while decoding"):
         decode_dicom(to_bytes(read(LEG)))
 

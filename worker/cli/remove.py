@@ -1,0 +1,30 @@
+"""`dicom-router remove`: take our labels and metadata out of Orthanc."""
+
+from __future__ import annotations
+
+import click
+
+from worker.cli.connect import make_ledger, open_archive
+from worker.console import progress
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+def remove(dry_run: bool) -> None:
+    """Take exactly our labels and metadata out of Orthanc again.
+
+    Only labels are removed that a verdict, or our note on a series or study,
+    says we wrote; other people's stay.
+    """
+    from worker.settings import get_settings
+    from worker.verdict.record import Recorder
+
+    with open_archive() as archive:
+        recorder = Recorder(archive, make_ledger(archive), get_settings().label_prefix)
+        studies = archive.recorded_studies()
+        count = 0
+        with progress(studies, len(studies), "removing") as each:
+            for study in each():
+                count += len(recorder.remove(study, dry_run))
+    verb = "would be removed" if dry_run else "removed"
+    click.echo(f"{count} verdicts in {len(studies)} studies {verb}")
