@@ -131,6 +131,16 @@ class Settings(BaseSettings):
     modalities: Annotated[tuple[str, ...], NoDecode] = Field(
         XRAY_MODALITIES, description="Values of (0008,0060) Modality that are judged; give the plugin the same."
     )
+    header_age: Literal["use", "ignore"] = Field(
+        "use",
+        description="`use`: a plausible age in the header decides between adult and child for an image whose pixels "
+        "show a chest. `ignore`: pixels alone decide.",
+    )
+    site_file: Path | None = Field(
+        None,
+        description="File that `dicom-router site-check --write` wrote: this site's correction between adult and "
+        "child. Workers read it again when it changes. Without it: no correction.",
+    )
     label_prefix: str = Field(
         LABEL_PREFIX,
         description="What every label of ours begins with: 1 to 32 of A-Z a-z 0-9 _ -. Labels that have another "

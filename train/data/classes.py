@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from worker.contract import RESERVED_CLASSES, is_label
+from worker.contract import RESERVED_NAMES, is_label
 from worker.errors import ConfigError
 
 LONGEST_PREFIX = 24
@@ -35,7 +35,7 @@ def _plain(text: str) -> str:
 def _check(name: str) -> None:
     if not is_label("x" * LONGEST_PREFIX + name) or not _plain(name):
         raise ConfigError(f"class {name!r} cannot be a label", "use 1 to 40 of A-Z a-z 0-9 _ -")
-    if name in RESERVED_CLASSES:
+    if name in RESERVED_NAMES:
         raise ConfigError(f"class {name!r} is reserved for the router's own labels", "give the class another name")
 
 

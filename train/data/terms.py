@@ -7,6 +7,7 @@ that fit several of the paper's classes, or none for sure, are left out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
@@ -46,12 +47,44 @@ def terms_of(name: str, given: dict[str, Any] | None = None) -> dict[str, Any]:
             "header_terms": [words.upper()],
         },
     )
+    if name in _AGES:
+        terms = {**terms, "ages": _AGES[name]}
     return {**terms, **{key: value for key, value in (given or {}).items() if value is not None}}
 
+
+def inner_nodes(
+    partial: Mapping[str, Sequence[str]],
+    given: Mapping[str, Any] | None = None,
+    support: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """The property `tree` of a model file: a node for each partial label, above the classes that it names.
+
+    partial: classes by the name of the label. An answer there is partial. given: terms by name, as a recipe has them.
+    """
+    return [
+        {
+            "name": name,
+            **terms_of(name, (given or {}).get(name)),
+            "complete": False,
+            "children": list(children),
+            "support": dict((support or {}).get(name, {})),
+        }
+        for name, children in partial.items()
+    ]
+
+
+_AGES = {"adult_chest": [18, 200], "pediatric_chest": [0, 16]}
+"""(from, below) in years: a plausible age of the header decides between these."""
 
 _CHEST_HEADERS = ["CHEST", "THORAX", "LUNG", "LUNGS", "HEART", "RIB", "RIBS"]
 
 _PAPER: dict[str, dict[str, Any]] = {
+    "chest": {
+        "title": "Chest",
+        "body_part_examined": "CHEST",
+        "snomed_ct": "43799004",
+        "header_terms": _CHEST_HEADERS,
+    },
     "abdominal": {
         "title": "Abdomen",
         "body_part_examined": "ABDOMEN",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from train.data.terms import terms_of
+from train.data.terms import inner_nodes, terms_of
 from train.networks.backbones import MEAN, STD
 from train.networks.checkpoint import Checkpoint, load
 from train.networks.eight_bits import store_small
@@ -145,6 +145,10 @@ def _properties(saved: Checkpoint, metrics: dict[str, Any]) -> dict[str, str]:
     given = recipe.get("terms", {})  # absent in recipes of earlier versions
     values: dict[str, Any] = {
         "classes": [{"name": name, **terms_of(name, given.get(name))} for name in saved.classes],
+        # A node above classes is answered only where its threshold was calibrated.
+        "tree": inner_nodes(
+            {name: parts for name, parts in saved.classes.partial.items() if name in calibration["thresholds"]}, given
+        ),
         "partial_labels": saved.classes.as_json()["partial_labels"],
         # A probe's recipe says nothing of these three: they come with its frozen networks.
         "input": {

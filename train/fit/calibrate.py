@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,10 @@ from worker.inference.classifier import softmax
 
 FEWEST = 100
 """Least number of out-of-source predictions of a class from which a threshold is taken."""
+
+
+LEAST_OF_SUMS = 0.95
+"""Least threshold of a node above classes: where nearly all images are right, they set no bound that would hold."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,19 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray, weights: np.ndarray) 
     return float(candidates[int(np.argmin(losses))])
 
 
-def calibrate(logits: np.ndarray, truth: np.ndarray, accuracy: float, names: Sequence[str]) -> Calibration:
+def calibrate(
+    logits: np.ndarray,
+    truth: np.ndarray,
+    accuracy: float,
+    names: Sequence[str],
+    partial: Mapping[str, Sequence[str]] | None = None,
+) -> Calibration:
     """Choose the temperature, and for each class the least threshold that reaches `accuracy`.
 
     logits: (n, classes). truth: (n,) class indices. names: of the classes. accuracy: wanted among
     the answered images, 0..1; each true class counts the same in it, so that
-    a class with many images does not hide one with few.
+    a class with many images does not hide one with few. partial: classes by the name of a node above
+    them, whose probability is their sum; such a node's threshold is at least LEAST_OF_SUMS.
     """
     counts = np.bincount(truth, minlength=len(names))
     weights = 1.0 / counts[truth]
@@ -58,6 +69,13 @@ def calibrate(logits: np.ndarray, truth: np.ndarray, accuracy: float, names: Seq
         thresholds[name] = least_threshold(confidence[chosen], truth[chosen] == index, weights[chosen], accuracy)
     together = least_threshold(confidence, predicted == truth, weights, accuracy)
     thresholds.update(dict.fromkeys(unsupported, together))
+    for name, children in (partial or {}).items():
+        columns = [list(names).index(child) for child in children]
+        summed, inside = probabilities[:, columns].sum(1), np.isin(truth, columns)
+        chosen = summed > np.delete(probabilities, columns, axis=1).max(1, initial=0)
+        if inside.sum() >= FEWEST and chosen.sum() >= FEWEST:
+            found = least_threshold(summed[chosen], inside[chosen], weights[chosen], accuracy)
+            thresholds[name] = max(LEAST_OF_SUMS, found)
     return Calibration(temperature, thresholds, unsupported, accuracy)
 
 

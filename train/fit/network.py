@@ -108,7 +108,7 @@ def _finish(
     classes = learned.classes
     truth = classes.indices(judged.frame["class"])
     calibration = {
-        **asdict(calibrate(outcome.logits, truth, recipe.accuracy, classes.names)),
+        **asdict(calibrate(outcome.logits, truth, recipe.accuracy, classes.names, classes.partial)),
         "from": "validation images of the training sources",
     }
     validation = {

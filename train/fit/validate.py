@@ -167,7 +167,7 @@ def choose(data: Dataset, decays: Sequence[float], accuracy: float) -> tuple[flo
         if best is None or score > best[0]:
             best = (score, decay, sources)
     assert best is not None
-    calibration = calibrate(best[2].logits, best[2].truth, accuracy, names)
+    calibration = calibrate(best[2].logits, best[2].truth, accuracy, names, data.classes.partial)
     log.info(f"temperature {calibration.temperature:.3f}, thresholds {calibration.thresholds}")
     return best[1], {"chosen_decay": best[1], "decays": measured, "calibration": asdict(calibration)}
 

@@ -22,7 +22,7 @@ from worker.errors import BadInput, ConfigError
 from worker.inference.card import ModelCard
 from worker.inference.classifier import Classifier
 from worker.pixels import read_file
-from worker.verdict.decide import Verdict, decide, fail
+from worker.verdict.decide import HeaderFacts, Verdict, decide, fail
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,7 +125,7 @@ def _judge(path: Path, name: str, seen: str, classifier: Classifier) -> Exhibit:
     pixels = radiograph.pixels
     prepared = classifier.prepare(pixels)
     probabilities = classifier.probabilities(prepared[None])[0]
-    verdict = decide(probabilities, radiograph.body_part_examined, classifier.card)
+    verdict = decide(probabilities, HeaderFacts(radiograph.body_part_examined), classifier.card)
     stored = f"{pixels.dtype} {pixels.min():g} to {pixels.max():g}"
     return Exhibit(name, verdict, seen, stored, Look.of(prepared, classifier.card))
 

@@ -16,6 +16,7 @@ from worker.errors import BadInput
 
 if TYPE_CHECKING:
     from worker.inference.classifier import Classifier
+    from worker.settings import Settings
     from worker.verdict.decide import Verdict
 
 
@@ -36,18 +37,18 @@ def classify(paths: tuple[Path, ...], style: str, model: Path | None) -> None:
         settings = settings.model_copy(update={"model": model})
     classifier = Classifier.from_settings(settings, usable_cores())
     files = collect(paths)
-    with progress(_judge(files, classifier, settings.modalities), len(files), "judging") as rows:
+    with progress(_judge(files, classifier, settings), len(files), "judging") as rows:
         result = list(rows())
     if style == "json":
         print_json(result)
     else:
-        names = [one.name for one in classifier.card.classes] if style == "csv" else []
-        columns = ["path", "outcome", "body_part", "confidence", *names, "error", "reason"]
+        names = [leaf.name for leaf in classifier.card.classes] if style == "csv" else []
+        columns = ["path", "outcome", "body_part", "confidence", "decided_by", *names, "error", "reason"]
         print_rows([_flat(row) for row in result], columns, style)
     sys.exit(1 if any(row["outcome"] == "failed" for row in result) else 0)
 
 
-def _judge(files: list[Path], classifier: Classifier, modalities: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+def _judge(files: list[Path], classifier: Classifier, settings: Settings) -> Iterator[dict[str, Any]]:
     from concurrent.futures import ThreadPoolExecutor
 
     import numpy as np
@@ -55,12 +56,16 @@ def _judge(files: list[Path], classifier: Classifier, modalities: tuple[str, ...
     from worker.inference.classifier import LARGEST_BATCH
     from worker.pixels import read_file
     from worker.settings import usable_cores
-    from worker.verdict.decide import decide, fail
+    from worker.verdict.decide import HeaderFacts, decide, fail
+    from worker.verdict.site import policy_of
 
-    def prepare(path: Path) -> tuple[np.ndarray, str] | BadInput:
+    policy = policy_of(settings, classifier.card)()
+
+    def prepare(path: Path) -> tuple[np.ndarray, HeaderFacts] | BadInput:
         try:
-            radiograph = read_file(path, modalities)
-            return classifier.prepare(radiograph.pixels), radiograph.body_part_examined
+            radiograph = read_file(path, settings.modalities)
+            header = HeaderFacts(radiograph.body_part_examined, radiograph.age)
+            return classifier.prepare(radiograph.pixels), header
         except BadInput as error:
             return error
 
@@ -68,13 +73,13 @@ def _judge(files: list[Path], classifier: Classifier, modalities: tuple[str, ...
         for start in range(0, len(files), LARGEST_BATCH):
             chunk = files[start : start + LARGEST_BATCH]
             ready = list(pool.map(prepare, chunk))
-            inputs = [one[0] for one in ready if not isinstance(one, BadInput)]
+            inputs = [image[0] for image in ready if not isinstance(image, BadInput)]
             rows = iter(classifier.probabilities(np.stack(inputs)) if inputs else ())
-            for path, one in zip(chunk, ready):
-                if isinstance(one, BadInput):
-                    yield _row(path, fail(one, classifier.card))
+            for path, image in zip(chunk, ready):
+                if isinstance(image, BadInput):
+                    yield _row(path, fail(image, classifier.card))
                 else:
-                    yield _row(path, decide(next(rows), one[1], classifier.card))
+                    yield _row(path, decide(next(rows), image[1], classifier.card, policy))
 
 
 def _row(path: Path, verdict: Verdict) -> dict[str, Any]:
@@ -82,7 +87,10 @@ def _row(path: Path, verdict: Verdict) -> dict[str, Any]:
     return {
         "path": str(path),
         "outcome": verdict.outcome,
+        "path_in_tree": list(verdict.path),
         "body_part": verdict.body_part,
+        "decided_by": verdict.decided_by,
+        "stopped": verdict.stopped,
         "confidence": verdict.confidence,
         "probabilities": verdict.probabilities,
         "error": error,

@@ -11,6 +11,7 @@ import numpy as np
 
 from worker.contract import XRAY_MODALITIES
 from worker.errors import BadInput, CorruptPixels, NotAnXRay, NotDicom
+from worker.pixels.age import age_of
 from worker.pixels.decode import is_rust_panic
 from worker.pixels.header import XRAY_SOP_CLASSES, check_size, modality_of, parse, text
 from worker.pixels.picture import decode_picture
@@ -25,11 +26,13 @@ class Radiograph:
         longer side at most WORKING_SIDE for DICOM.
     modality: (0008,0060), "" for a picture file.
     body_part_examined: (0018,0015) as the header gives it, upper case, "" where missing.
+    age: the patient's plausible age in years at the study, None where the header states none.
     """
 
     pixels: np.ndarray
     modality: str = ""
     body_part_examined: str = ""
+    age: float | None = None
 
 
 @contextmanager
@@ -97,4 +100,9 @@ def _decode_dicom(data: bytes, modalities: Collection[str]) -> Radiograph:
             "send its images",
         )
     check_size(dataset)
-    return Radiograph(render(dataset), modality, text(dataset, "BodyPartExamined").upper())
+    return Radiograph(
+        pixels=render(dataset),
+        modality=modality,
+        body_part_examined=text(dataset, "BodyPartExamined").upper(),
+        age=age_of(*(text(dataset, keyword) for keyword in ("PatientAge", "PatientBirthDate", "StudyDate"))),
+    )

@@ -67,6 +67,7 @@ def _service(worker: str) -> _Service:
     """The archive and the judge of this process; made anew after Orthanc was away."""
     from worker.ledger import Ledger
     from worker.orthanc_client import Archive
+    from worker.verdict.site import policy_of
 
     settings = get_settings()
     classifier = _classifier()
@@ -80,6 +81,7 @@ def _service(worker: str) -> _Service:
         prefix=settings.label_prefix,
         modalities=settings.modalities,
         threads=plan.decode_threads,
+        policy=policy_of(settings, classifier.card),
     )
     return _Service(archive, identifier, judge)
 

@@ -57,7 +57,10 @@ class Shift:
 
 @dataclass(frozen=True)
 class Policy:
-    """How a site wants verdicts to be made. use_age: whether the header's age decides. shift: None for no correction."""
+    """How a site wants verdicts to be made.
+
+    use_age: whether the header's age decides. shift: the site's correction, None for none.
+    """
 
     use_age: bool = True
     shift: Shift | None = None
@@ -77,7 +80,8 @@ class Verdict:
     stopped: why the answer is not deeper, "" where it is complete.
     decided_by: `pixels`, or `age` where the header's age chose between siblings.
     header: (0018,0015) Body Part Examined as the file has it.
-    mismatches: `body_part` where that term belongs to other nodes, `age` where the pixels alone answer the other age group.
+    mismatches: `body_part` where that term belongs to other nodes, `age` where
+        the pixels alone answer the other age group.
     error: (kind, message) for `failed` and `not_an_xray`.
     milliseconds: time spent by step.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from worker.inference.classifier import LARGEST_BATCH, Classifier
 from worker.ledger import CRASHES_ALLOWED, Ledger
 from worker.orthanc_client import Archive, Stored
 from worker.pixels import decode_dicom
-from worker.verdict.decide import Verdict, decide, fail
+from worker.verdict.decide import HeaderFacts, Policy, Verdict, decide, fail
 from worker.verdict.record import Recorder
 
 
@@ -24,7 +24,7 @@ class _Prepared:
     """One image ready for the model: (1, size, size) float32, and what goes into its verdict."""
 
     input: np.ndarray
-    header: str
+    header: HeaderFacts
     milliseconds: dict[str, int]
 
 
@@ -41,10 +41,12 @@ class Judge:
         prefix: str,
         modalities: Sequence[str],
         threads: int,
+        policy: Callable[[], Policy] = Policy,
     ) -> None:
+        """policy: asked for each batch, so that a site's file can change while a worker runs."""
         self._archive, self._classifier, self._ledger = archive, classifier, ledger
         self._recorder = Recorder(archive, ledger, prefix)
-        self._worker, self._modalities = worker, tuple(modalities)
+        self._worker, self._modalities, self._policy = worker, tuple(modalities), policy
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
     def judge(self, ids: Sequence[str], force: bool = False) -> int:
@@ -93,11 +95,12 @@ class Judge:
         verdicts = {instance: fail(error, card) for instance, error in found.items() if isinstance(error, BadInput)}
         ready = {instance: image for instance, image in found.items() if isinstance(image, _Prepared)}
         if ready:
+            policy = self._policy()
             start = time.perf_counter()
             rows = self._infer(np.stack([image.input for image in ready.values()]))
             each = round((time.perf_counter() - start) * 1000 / len(ready))
             for (instance, image), row in zip(ready.items(), rows):
-                verdict = decide(row, image.header, card)
+                verdict = decide(row, image.header, card, policy)
                 verdict.milliseconds.update(image.milliseconds, infer=each)
                 verdicts[instance] = verdict
             self._ledger.count_inferences(self._worker, len(ready))
@@ -116,7 +119,8 @@ class Judge:
         except BadInput as error:
             return error
         took = {"fetch": fetched - start, "decode": time.perf_counter() - fetched}
-        return _Prepared(prepared, radiograph.body_part_examined, {step: round(s * 1000) for step, s in took.items()})
+        header = HeaderFacts(radiograph.body_part_examined, radiograph.age)
+        return _Prepared(prepared, header, {step: round(s * 1000) for step, s in took.items()})
 
     def _infer(self, batch: np.ndarray) -> np.ndarray:
         try:

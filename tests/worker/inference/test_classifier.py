@@ -153,7 +153,7 @@ def test_a_class_that_cannot_be_a_label_is_refused(tmp_path: Path, name: str) ->
     classes[0]["name"] = name
     calibration["thresholds"][name] = 0.9
     path = changed(tmp_path, classes=json.dumps(classes), calibration=json.dumps(calibration))
-    with pytest.raises(BadModelFile, match="cannot be a class"):
+    with pytest.raises(BadModelFile, match="cannot be a body part"):
         Classifier(path, "cpu")
 
 

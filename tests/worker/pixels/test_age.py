@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.verdict.age import age_of
+from worker.pixels.age import age_of
 
 
 @pytest.mark.parametrize(
