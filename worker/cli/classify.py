@@ -56,11 +56,13 @@ def _judge(files: list[Path], classifier: Classifier, modalities: tuple[str, ...
     from worker.pixels import read_file
     from worker.settings import usable_cores
     from worker.verdict.decide import decide, fail
+    from worker.verdict.gate import looks_like_an_x_ray
 
-    def prepare(path: Path) -> tuple[np.ndarray, str] | BadInput:
+    def prepare(path: Path) -> tuple[np.ndarray, bool, str] | BadInput:
         try:
             radiograph = read_file(path, modalities)
-            return classifier.prepare(radiograph.pixels), radiograph.body_part_examined
+            strange = not looks_like_an_x_ray(radiograph.pixels)
+            return classifier.prepare(radiograph.pixels), strange, radiograph.body_part_examined
         except BadInput as error:
             return error
 
@@ -74,7 +76,7 @@ def _judge(files: list[Path], classifier: Classifier, modalities: tuple[str, ...
                 if isinstance(one, BadInput):
                     yield _row(path, fail(one, classifier.card))
                 else:
-                    yield _row(path, decide(next(rows), one[1], classifier.card))
+                    yield _row(path, decide(next(rows), one[2], classifier.card, strange=one[1]))
 
 
 def _row(path: Path, verdict: Verdict) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from worker.ledger import CRASHES_ALLOWED, Ledger
 from worker.orthanc_client import Archive, Stored
 from worker.pixels import decode_dicom
 from worker.verdict.decide import Verdict, decide, fail
+from worker.verdict.gate import looks_like_an_x_ray
 from worker.verdict.record import Recorder
 
 
@@ -24,6 +25,7 @@ class _Prepared:
     """One image ready for the model: (1, size, size) float32, and what goes into its verdict."""
 
     input: np.ndarray
+    strange: bool
     header: str
     milliseconds: dict[str, int]
 
@@ -97,7 +99,7 @@ class Judge:
             rows = self._infer(np.stack([image.input for image in ready.values()]))
             each = round((time.perf_counter() - start) * 1000 / len(ready))
             for (instance, image), row in zip(ready.items(), rows):
-                verdict = decide(row, image.header, card)
+                verdict = decide(row, image.header, card, strange=image.strange)
                 verdict.milliseconds.update(image.milliseconds, infer=each)
                 verdicts[instance] = verdict
             self._ledger.count_inferences(self._worker, len(ready))
@@ -113,10 +115,13 @@ class Judge:
             fetched = time.perf_counter()
             radiograph = decode_dicom(data, self._modalities)
             prepared = self._classifier.prepare(radiograph.pixels)
+            strange = not looks_like_an_x_ray(radiograph.pixels)
         except BadInput as error:
             return error
         took = {"fetch": fetched - start, "decode": time.perf_counter() - fetched}
-        return _Prepared(prepared, radiograph.body_part_examined, {step: round(s * 1000) for step, s in took.items()})
+        return _Prepared(
+            prepared, strange, radiograph.body_part_examined, {step: round(s * 1000) for step, s in took.items()}
+        )
 
     def _infer(self, batch: np.ndarray) -> np.ndarray:
         try:
