@@ -55,6 +55,7 @@ bench: dev-environment
 	@.venv-dev/bin/python -m benchmarks.ingest
 	@.venv-dev/bin/python -m benchmarks.scaling
 	@.venv-dev/bin/python -m benchmarks.inference
+	@.venv-dev/bin/python -m benchmarks.gate
 
 clean:
 	rm -rf .venv .venv-dev .venv-plugin build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

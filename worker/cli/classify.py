@@ -57,15 +57,17 @@ def _judge(files: list[Path], classifier: Classifier, settings: Settings) -> Ite
     from worker.pixels import read_file
     from worker.settings import usable_cores
     from worker.verdict.decide import HeaderFacts, decide, fail
+    from worker.verdict.gate import looks_like_an_x_ray
     from worker.verdict.site import policy_of
 
     policy = policy_of(settings, classifier.card)()
 
-    def prepare(path: Path) -> tuple[np.ndarray, HeaderFacts] | BadInput:
+    def prepare(path: Path) -> tuple[np.ndarray, HeaderFacts, bool] | BadInput:
         try:
             radiograph = read_file(path, settings.modalities)
             header = HeaderFacts(radiograph.body_part_examined, radiograph.age)
-            return classifier.prepare(radiograph.pixels), header
+            strange = not looks_like_an_x_ray(radiograph.pixels)
+            return classifier.prepare(radiograph.pixels), header, strange
         except BadInput as error:
             return error
 
@@ -79,7 +81,7 @@ def _judge(files: list[Path], classifier: Classifier, settings: Settings) -> Ite
                 if isinstance(image, BadInput):
                     yield _row(path, fail(image, classifier.card))
                 else:
-                    yield _row(path, decide(next(rows), image[1], classifier.card, policy))
+                    yield _row(path, decide(next(rows), image[1], classifier.card, policy, image[2]))
 
 
 def _row(path: Path, verdict: Verdict) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from worker.ledger import CRASHES_ALLOWED, Ledger
 from worker.orthanc_client import Archive, Stored
 from worker.pixels import decode_dicom
 from worker.verdict.decide import HeaderFacts, Policy, Verdict, decide, fail
+from worker.verdict.gate import looks_like_an_x_ray
 from worker.verdict.record import Recorder
 
 
@@ -25,6 +26,7 @@ class _Prepared:
 
     input: np.ndarray
     header: HeaderFacts
+    strange: bool
     milliseconds: dict[str, int]
 
 
@@ -100,7 +102,7 @@ class Judge:
             rows = self._infer(np.stack([image.input for image in ready.values()]))
             each = round((time.perf_counter() - start) * 1000 / len(ready))
             for (instance, image), row in zip(ready.items(), rows):
-                verdict = decide(row, image.header, card, policy)
+                verdict = decide(row, image.header, card, policy, image.strange)
                 verdict.milliseconds.update(image.milliseconds, infer=each)
                 verdicts[instance] = verdict
             self._ledger.count_inferences(self._worker, len(ready))
@@ -116,11 +118,12 @@ class Judge:
             fetched = time.perf_counter()
             radiograph = decode_dicom(data, self._modalities)
             prepared = self._classifier.prepare(radiograph.pixels)
+            strange = not looks_like_an_x_ray(radiograph.pixels)
         except BadInput as error:
             return error
         took = {"fetch": fetched - start, "decode": time.perf_counter() - fetched}
         header = HeaderFacts(radiograph.body_part_examined, radiograph.age)
-        return _Prepared(prepared, header, {step: round(s * 1000) for step, s in took.items()})
+        return _Prepared(prepared, header, strange, {step: round(s * 1000) for step, s in took.items()})
 
     def _infer(self, batch: np.ndarray) -> np.ndarray:
         try:
