@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import Running
-from tests.helpers import HUNG, eventually, fresh, sample
+from tests.helpers import HUNG, PATIENCE, eventually, fresh, sample
 
 LEG = "RG3_J2KI.dcm"
 
@@ -138,7 +138,7 @@ def test_up_says_where_it_is_and_ctrl_c_stops_it_within_10_seconds(tmp_path: Pat
             assert any(line.startswith(part) for line in lines)
         assert children(data)
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=10 * PATIENCE) == 0
     finally:
         process.kill()
         process.communicate()
