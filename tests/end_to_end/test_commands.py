@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import Running
-from tests.helpers import HUNG, eventually, fresh, sample
+from tests.helpers import HUNG, PATIENCE, eventually, fresh, sample
 from worker.cli.waiting import wait_for_verdicts
 from worker.contract import VERDICT_KEY
 from worker.orthanc_client import Stored
@@ -82,7 +82,7 @@ def mixed(own_site: object, request: pytest.FixtureRequest) -> Running:
     made: Running = own_site(workers=0, **getattr(request, "param", {}))  # type: ignore[operator]
     judged, damaged, _, slice_ = made.upload(fresh(LEG), fresh(LEG, Modality="DX"), fresh(LEG), fresh("CT_small.dcm"))
     made.archive.write_verdict(judged, "other", {"outcome": "judged", "body_part": "other", "labels": []})
-    made.archive._write_metadata(damaged, VERDICT_KEY, "damaged {")
+    made.archive._write_metadata("instance", damaged, VERDICT_KEY, "damaged {")
     made.archive.write_verdict(slice_, None, {"outcome": "not_an_xray", "labels": []})
     return made
 
@@ -199,7 +199,7 @@ def test_up_says_where_it_is_and_ctrl_c_stops_it_within_10_seconds(tmp_path: Pat
             assert any(line.startswith(part) for line in lines)
         assert children(data)
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=10 * PATIENCE) == 0
     finally:
         process.kill()
         process.communicate()

@@ -126,7 +126,7 @@ def test_what_no_worker_takes_is_a_dead_letter_after_hours_and_judged_after_the_
     assert "the archive another" in reasons[0] and f"message version {MESSAGE_VERSION + 1}" in reasons[1]
 
     site.stack.stop_worker(name)
-    site.stack.layout = replace(site.stack.layout, app="tests.end_to_end.next_version")
+    site.stack.layout = replace(site.stack.layout, app="tests.end_to_end.apps.next_version")
     site.stack.wait_for_worker(site.stack.launch_worker())
     assert run(site, "dead-letters", "retry").stdout == "2 messages put back\n"
     assert site.verdicts([leg], 120)[leg]["outcome"] == "judged"
@@ -159,7 +159,7 @@ def test_a_process_that_dies_while_it_sets_a_message_aside_loses_nothing(
     own_site: Site, tmp_path: Path, kind: str, moment: str
 ) -> None:
     died = tmp_path / "died"
-    site = own_site(with_plugin=False, app="tests.end_to_end.dying", environment={"DIES": moment, "DIED": str(died)})
+    site = own_site(with_plugin=False, app="tests.end_to_end.apps.dying", environment={"DIES": moment, "DIED": str(died)})
     send(site, {"v": 1 if kind == "malformed" else 99, "ids": []})
     key = ("HLEN", "dicom-router:dead-letters") if kind == "malformed" else ("ZCARD", "dicom-router:parked")
 
@@ -174,7 +174,7 @@ def test_a_process_that_dies_while_it_sets_a_message_aside_loses_nothing(
 
 
 def test_an_image_that_provokes_a_fault_of_the_worker_fails_alone(own_site: Site) -> None:
-    site = own_site(workers=0, app="tests.end_to_end.poisoned", environment={"POISON_RAISES": "1"})
+    site = own_site(workers=0, app="tests.end_to_end.apps.poisoned", environment={"POISON_RAISES": "1"})
     poison = "POISONED^IMAGE"
     ids = site.upload(fresh(LEG), fresh(LEG, PatientName=poison), fresh(LEG))
     eventually(lambda: site.ledger.queue_lengths()["classify"])

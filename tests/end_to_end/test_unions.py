@@ -285,7 +285,7 @@ def test_revisions_are_kept_where_orthanc_checks_them(
     own_site: Callable[..., Running], card: ModelCard, tmp_path: Path
 ) -> None:
     try:
-        program = private_orthanc(DEBIAN_FORKY, print)
+        program = private_orthanc(DEBIAN_FORKY)
     except ConfigError as error:
         pytest.skip(f"{error}")
     site = own_site(workers=0, with_plugin=False, program=program, orthanc={"CheckRevisions": True})
