@@ -135,20 +135,20 @@ def test_what_no_worker_takes_is_a_dead_letter_after_hours_and_judged_after_the_
 
 def test_a_message_that_came_to_the_workers_of_another_orthanc_finds_its_own(own_site: Site) -> None:
     site = own_site(with_plugin=False)
-    other = own_site(
+    second = own_site(
         workers=0,
         with_plugin=False,
-        data=site.stack.layout.data.with_name("other"),
+        data=site.stack.layout.data.with_name("second"),
         environment={"DICOM_ROUTER_REDIS_URL": site.stack.redis_url},
     )
-    [leg] = other.upload(fresh(LEG))
-    send(site, make_message(other.archive.identifier(), [leg]))
+    [leg] = second.upload(fresh(LEG))
+    send(site, make_message(second.archive.identifier(), [leg]))
     eventually(lambda: site.ledger.queue_lengths() == {"classify": 0, "backfill": 0, "unacked": 0, "parked": 1})
     with redis.Redis.from_url(site.stack.redis_url) as client:
-        counts = [queue_lengths(client, archive.identifier())["parked"] for archive in (site.archive, other.archive)]
+        counts = [queue_lengths(client, archive.identifier())["parked"] for archive in (site.archive, second.archive)]
     assert counts == [0, 1]  # it is no reason for the first one's plugin to wait
-    other.stack.wait_for_worker(other.stack.launch_worker())
-    assert other.verdicts([leg], 180)[leg]["outcome"] == "judged"
+    second.stack.wait_for_worker(second.stack.launch_worker())
+    assert second.verdicts([leg], 180)[leg]["outcome"] == "judged"
     eventually(lambda: sum(site.ledger.queue_lengths().values()) == 0)
     assert number_of_dead_letters(site) == 0
 

@@ -107,7 +107,7 @@ def test_doctor_says_what_to_do_where_everything_is_down(monkeypatch: pytest.Mon
     monkeypatch.setenv("DICOM_ROUTER_REDIS_URL", "redis://127.0.0.1:9/0")
     done = run("doctor", "--format", "json")
     assert done.returncode == 1
-    checks = {one["name"]: one for one in json.loads(done.stdout)}
+    checks = {check["name"]: check for check in json.loads(done.stdout)}
     assert checks["model"]["state"] == "ok"
     for name in ("orthanc", "redis"):
         assert checks[name]["state"] == "fail"
