@@ -96,7 +96,7 @@ def load(
     frame = read_manifest(manifest, licences=options.licences, classes=classes)
     cache = ImageCache(options.cache or out / "cache", size)
     known = cache.fill(list(frame["path"]))
-    usable = np.array([not one.broken for one in known], bool)
+    usable = np.array([not entry.broken for entry in known], bool)
     duplicates = duplicates_among(known)
     path = options.splits or out / "splits.csv"
     split = read_or_make_splits(frame, path, options.shares, options.seed, duplicates, options.left_out)
@@ -132,6 +132,6 @@ def check_classes(loaded: Loaded, manifest: Path, described: Collection[str]) ->
 
 def duplicates_among(known: Sequence[Known]) -> list[tuple[int, int]]:
     """Pairs of near-duplicates, as indices of `known`; broken files have none."""
-    rows = [row for row, one in enumerate(known) if not one.broken]
+    rows = [row for row, entry in enumerate(known) if not entry.broken]
     pairs = near_duplicates([Fingerprint(known[row].phash, known[row].thumbnail) for row in rows])
-    return [(rows[one], rows[other]) for one, other in pairs]
+    return [(rows[first], rows[second]) for first, second in pairs]

@@ -74,7 +74,7 @@ def near_duplicates(prints: Sequence[Fingerprint], sides: np.ndarray | None = No
 
     sides: (n,) names; given, only pairs of different names are looked for.
     """
-    hashes = np.array([one.phash for one in prints], np.uint64)
+    hashes = np.array([print_.phash for print_ in prints], np.uint64)
     thumbnails = _standardised(prints)
     pairs = []
     for start in range(0, len(hashes), ROWS_AT_ONCE):
@@ -82,10 +82,10 @@ def near_duplicates(prints: Sequence[Fingerprint], sides: np.ndarray | None = No
         near = np.bitwise_count(hashes[start:stop, None] ^ hashes[None, :]) <= DISTANCE
         if sides is not None:
             near &= sides[start:stop, None] != sides[None, :]
-        one, other = np.nonzero(near)
-        one, other = one[other > one + start] + start, other[other > one + start]
-        for part in range(0, len(one), PAIRS_AT_ONCE):
-            i, j = one[part : part + PAIRS_AT_ONCE], other[part : part + PAIRS_AT_ONCE]
+        first, second = np.nonzero(near)
+        first, second = first[second > first + start] + start, second[second > first + start]
+        for part in range(0, len(first), PAIRS_AT_ONCE):
+            i, j = first[part : part + PAIRS_AT_ONCE], second[part : part + PAIRS_AT_ONCE]
             alike = np.einsum("ij,ij->i", thumbnails[i], thumbnails[j]) >= CORRELATION
             pairs += list(zip(i[alike].tolist(), j[alike].tolist()))
     return pairs
@@ -93,7 +93,7 @@ def near_duplicates(prints: Sequence[Fingerprint], sides: np.ndarray | None = No
 
 def _standardised(prints: Sequence[Fingerprint]) -> np.ndarray:
     """(n, THUMBNAIL ** 2) float32 of mean 0 and length 1, so that a dot product is a correlation."""
-    data = b"".join(base64.b64decode(one.thumbnail) for one in prints)
+    data = b"".join(base64.b64decode(print_.thumbnail) for print_ in prints)
     values = np.frombuffer(data, np.uint8).reshape(len(prints), THUMBNAIL**2).astype(np.float32)
     values -= values.mean(1, keepdims=True)
     return values / (np.linalg.norm(values, axis=1, keepdims=True) + 1e-6)

@@ -50,9 +50,9 @@ def read_folder(root: Path) -> pd.DataFrame:
         )
     with ThreadPoolExecutor(READERS) as pool:
         found = pool.map(_header, [root / file for file in files])
-        with progress(found, len(files), "reading headers") as each:
-            headers = list(each())
-    patients = Pseudonyms().patients([one or Header() for one in headers])
+        with progress(found, len(files), "reading headers") as items:
+            headers = list(items())
+    patients = Pseudonyms().patients([header or Header() for header in headers])
     return pd.DataFrame(
         {
             "file": [file.as_posix() for file in files],
@@ -60,7 +60,7 @@ def read_folder(root: Path) -> pd.DataFrame:
             "split": [split for split, _ in places],
             "dataset": root.resolve().name,
             "patient": patients,
-            "age": [one.age if one else float("nan") for one in headers],
+            "age": [header.age if header else float("nan") for header in headers],
             "licence": "",
         }
     )

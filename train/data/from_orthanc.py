@@ -99,28 +99,28 @@ def export_from(
     from worker.console import progress
 
     meanings, predicted = _chosen(archive, wanted, level, accept_predictions)
-    ambiguous = [one for one, classes in meanings.items() if len(classes) > 1]
-    ids = sorted(one for one, classes in meanings.items() if len(classes) == 1)
+    ambiguous = [instance for instance, classes in meanings.items() if len(classes) > 1]
+    ids = sorted(instance for instance, classes in meanings.items() if len(classes) == 1)
     folder = out / "images"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     pseudonyms = Pseudonyms(salt_of(out / "salt"))
-    names = {one: f"{pseudonyms.of('instance', one)}.dcm" for one in ids}
+    names = {instance: f"{pseudonyms.of('instance', instance)}.dcm" for instance in ids}
     rows: list[tuple[str, Header]] = []
     not_xrays = broken = 0
     with ThreadPoolExecutor(FETCHERS) as pool:
-        fetched = pool.map(lambda one: _fetch(archive, one, folder / names[one]), ids)
-        with progress(fetched, len(ids), "fetching") as each:
-            for one, header in zip(ids, each()):
+        fetched = pool.map(lambda instance: _fetch(archive, instance, folder / names[instance]), ids)
+        with progress(fetched, len(ids), "fetching") as items:
+            for instance, header in zip(ids, items()):
                 if isinstance(header, Header) and (not header.modality or header.modality in XRAY_MODALITIES):
-                    rows.append((one, header))
+                    rows.append((instance, header))
                 elif isinstance(header, Header):
                     not_xrays += 1
-                    (folder / names[one]).unlink()
+                    (folder / names[instance]).unlink()
                 else:
                     broken += 1
-                    log.warning(f"left out instance {one}: {header}")
-    marks = [("model" if one in predicted else "people") for one, _ in rows]
-    _write(rows, [next(iter(meanings[one])) for one, _ in rows], marks, names, pseudonyms, dataset, out)
+                    log.warning(f"left out instance {instance}: {header}")
+    marks = [("model" if instance in predicted else "people") for instance, _ in rows]
+    _write(rows, [next(iter(meanings[instance])) for instance, _ in rows], marks, names, pseudonyms, dataset, out)
     return Exported(out / "manifest.csv", len(rows), len(ambiguous), not_xrays, broken)
 
 
@@ -130,20 +130,20 @@ def _chosen(
     """Classes by instance id, and the instances whose mark a model wrote."""
     meanings: dict[str, set[str]] = {}
     predicted: set[str] = set()
-    for one in wanted:
+    for mark in wanted:
         found = 0
         from_model: set[str] = set()
-        for group in _groups(archive, one, level):
+        for group in _groups(archive, mark, level):
             found += len(group)
-            if any(_is_prediction(stored, one) for stored in group):
+            if any(_is_prediction(stored, mark) for stored in group):
                 from_model.update(stored.id for stored in group)
             for stored in group:
-                meanings.setdefault(stored.id, set()).add(one.meaning)
+                meanings.setdefault(stored.id, set()).add(mark.meaning)
         if not found:
-            raise ConfigError(f"{archive.url}: no image has {one.said}{_elsewhere(archive, one, level)}.")
+            raise ConfigError(f"{archive.url}: no image has {mark.said}{_elsewhere(archive, mark, level)}.")
         if from_model and not accept_predictions:
             raise ConfigError(
-                f"{archive.url}: {len(from_model)} of {found} images with {one.said} have it from a model (their "
+                f"{archive.url}: {len(from_model)} of {found} images with {mark.said} have it from a model (their "
                 f"{VERDICT_NAME} says so)",
                 "a model that learns from them learns its teacher's mistakes. Let people label with a label of "
                 "their own, or say --accept-predictions",
@@ -152,28 +152,28 @@ def _chosen(
     return meanings, predicted
 
 
-def _groups(archive: Archive, one: Wanted, level: Level) -> Iterator[list[Stored]]:
+def _groups(archive: Archive, mark: Wanted, level: Level) -> Iterator[list[Stored]]:
     """Instances that have a mark, together with those that share the resource it stands on."""
-    if one.kind == "label":
-        yield from archive.with_label(one.name, level)
+    if mark.kind == "label":
+        yield from archive.with_label(mark.name, level)
     else:
-        yield from ([stored] for stored in archive.with_metadata(one.name, one.value))
+        yield from ([stored] for stored in archive.with_metadata(mark.name, mark.value))
 
 
-def _is_prediction(stored: Stored, one: Wanted) -> bool:
+def _is_prediction(stored: Stored, mark: Wanted) -> bool:
     if stored.verdict is None:
         return False
-    if one.kind == "label":
-        return one.name in stored.verdict.get("labels", ())
-    return one.name in (BODY_PART_NAME, str(BODY_PART_KEY))
+    if mark.kind == "label":
+        return mark.name in stored.verdict.get("labels", ())
+    return mark.name in (BODY_PART_NAME, str(BODY_PART_KEY))
 
 
-def _elsewhere(archive: Archive, one: Wanted, level: Level) -> str:
+def _elsewhere(archive: Archive, mark: Wanted, level: Level) -> str:
     """Where a label that was not found at one level is."""
-    if one.kind == "metadata":
+    if mark.kind == "metadata":
         return ""
     levels: tuple[Level, ...] = ("study", "series", "instance")
-    found = [other for other in levels if other != level and archive.find_label(one.name, other)]
+    found = [place for place in levels if place != level and archive.find_label(mark.name, place)]
     return f" at the level {level}; it is there with --level {found[0]}" if found else ""
 
 
@@ -217,7 +217,7 @@ def _write(
 
     frame = pd.DataFrame(
         {
-            "file": [f"images/{names[one]}" for one, _ in rows],
+            "file": [f"images/{names[instance]}" for instance, _ in rows],
             "class": list(classes),
             "dataset": dataset,
             "patient": pseudonyms.patients([header for _, header in rows]),

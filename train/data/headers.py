@@ -84,13 +84,13 @@ class Pseudonyms:
         than MOST_STUDIES studies share, and more than a tenth of all, is no one's.
         """
         studies: dict[str, set[str]] = {}
-        for one in headers:
-            studies.setdefault(one.patient_id, set()).add(one.study)
-        total = len({one.study for one in headers})
+        for header in headers:
+            studies.setdefault(header.patient_id, set()).add(header.study)
+        total = len({header.study for header in headers})
         nobody = {patient for patient, seen in studies.items() if len(seen) > MOST_STUDIES and len(seen) > total / 10}
         return [
-            self.of("study", one.study)
-            if not one.patient_id or one.patient_id in nobody
-            else self.of("patient", one.patient_id)
-            for one in headers
+            self.of("study", header.study)
+            if not header.patient_id or header.patient_id in nobody
+            else self.of("patient", header.patient_id)
+            for header in headers
         ]

@@ -75,7 +75,7 @@ class Images(Sequence[np.ndarray]):
     def __getitem__(self, index: slice) -> list[np.ndarray]: ...
     def __getitem__(self, index: int | slice) -> np.ndarray | list[np.ndarray]:
         if isinstance(index, slice):
-            return [self[one] for one in range(len(self))[index]]
+            return [self[position] for position in range(len(self))[index]]
         if index not in self._held:
             image = self._readers[index]()
             if image.nbytes > self._room:
@@ -164,9 +164,9 @@ class ImageCache:
             log.info(f"decoding {len(jobs)} images; {len(paths) - len(jobs)} are known from an earlier run")
             with (
                 self._index.open("a", encoding="utf-8") as index,
-                progress(decode_all(jobs, processes, decode_into), len(jobs), "decoding") as each,
+                progress(decode_all(jobs, processes, decode_into), len(jobs), "decoding") as items,
             ):
-                for key, known in zip(keys_of_jobs, each()):
+                for key, known in zip(keys_of_jobs, items()):
                     self._known[key] = known
                     index.write(json.dumps({"key": key, **asdict(known)}) + "\n")
                     index.flush()

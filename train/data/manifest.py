@@ -55,8 +55,8 @@ def read_manifest(
     else:
         frame, root = _read_table(path), path.parent
     for column in ("split", "dataset", "patient", "licence"):
-        frame[column] = [_text(one) for one in frame[column]] if column in frame.columns else ""
-    frame["age"] = [years(one) for one in frame["age"]] if "age" in frame.columns else np.nan
+        frame[column] = [_text(value) for value in frame[column]] if column in frame.columns else ""
+    frame["age"] = [years(age) for age in frame["age"]] if "age" in frame.columns else np.nan
     if licences is not None:
         frame = with_licence(frame, licences)
     frame["class"] = _named(frame["class"], classes, path)
@@ -82,9 +82,9 @@ def write_manifest(frame: pd.DataFrame, out: Path) -> None:
     """
     root = out.resolve().parent
     root.mkdir(parents=True, exist_ok=True)
-    files = [Path(one).resolve() for one in frame["file"]]
-    names = [str(one.relative_to(root)) if one.is_relative_to(root) else str(one) for one in files]
-    columns = ["file", *(one for one in frame.columns if one != "file")]
+    files = [Path(file).resolve() for file in frame["file"]]
+    names = [str(file.relative_to(root)) if file.is_relative_to(root) else str(file) for file in files]
+    columns = ["file", *(column for column in frame.columns if column != "file")]
     frame.assign(file=names)[columns].to_csv(out, index=False)
 
 
@@ -105,9 +105,9 @@ def _read_table(path: Path) -> pd.DataFrame:
             f"{path}: cannot be read as a CSV or Parquet table ({type(error).__name__})",
             "give one of these, or a folder",
         ) from error
-    for other, ours in OTHER_NAMES.items():
-        if ours not in frame.columns and other in frame.columns:
-            frame = frame.rename(columns={other: ours})
+    for alias, name in OTHER_NAMES.items():
+        if name not in frame.columns and alias in frame.columns:
+            frame = frame.rename(columns={alias: name})
     for column in ("file", "class"):
         if column not in frame.columns:
             raise ConfigError(f"{path}: the manifest has no column '{column}'", "add the columns 'file' and 'class'")
@@ -146,7 +146,7 @@ def read_licences(text: str) -> list[str]:
     """Licences of a file with one a line, or of a list separated by commas."""
     path = Path(text)
     parts = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
-    licences = [one.strip() for one in parts if one.strip()]
+    licences = [licence.strip() for licence in parts if licence.strip()]
     if not licences:
         raise ConfigError(f"licences {text!r}: the list is empty", "name a file with one a line, or a list with commas")
     return licences
@@ -158,9 +158,9 @@ def with_licence(frame: pd.DataFrame, licences: Collection[str]) -> pd.DataFrame
     licences: compared without regard to case, as a whole; `*` stands for any
     text. "not stated" means rows without a licence. Raises ConfigError where no row is left.
     """
-    wanted = [one.lower() for one in licences]
+    wanted = [licence.lower() for licence in licences]
     given = frame["licence"].where(frame["licence"] != "", NOT_STATED)
-    allowed = {one: any(fnmatchcase(one.lower(), pattern) for pattern in wanted) for one in given.unique()}
+    allowed = {licence: any(fnmatchcase(licence.lower(), pattern) for pattern in wanted) for licence in given.unique()}
     kept = given.map(allowed).astype(bool)
     dropped = given[~kept].value_counts()
     if len(dropped):

@@ -25,9 +25,9 @@ def patient_numbers(frame: pd.DataFrame) -> np.ndarray:
     groups = group_of(frame)
     order = np.argsort(frame["file"].to_numpy(str), kind="stable")
     numbers: dict[str, int] = {}
-    for one in groups[order]:
-        numbers.setdefault(one, len(numbers))
-    return np.array([numbers[one] for one in groups], int)
+    for group in groups[order]:
+        numbers.setdefault(group, len(numbers))
+    return np.array([numbers[group] for group in groups], int)
 
 
 def digest_of(frame: pd.DataFrame) -> str:

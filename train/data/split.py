@@ -64,8 +64,8 @@ def split_by_patient(
     filled = np.zeros((strata.max(initial=-1) + 1, len(names)))
     filled_class = np.zeros((classes.max(initial=-1) + 1, len(names)))
     chosen = np.zeros(len(frame), int)
-    for one in order[np.argsort(-sizes[order], kind="stable")]:
-        rows = rows_of[one]
+    for number in order[np.argsort(-sizes[order], kind="stable")]:
+        rows = rows_of[number]
         near = (filled[strata[rows]].mean(0) + len(rows) / 2) / share
         far = (filled_class[classes[rows]].mean(0) + len(rows) / 2) / share
         to = int(np.lexsort((far, near))[0])
@@ -83,9 +83,10 @@ def _joined(frame: pd.DataFrame, together: Sequence[tuple[int, int]]) -> np.ndar
     numbers = patient_numbers(frame)
     if not together:
         return numbers
-    one, other = numbers[np.array(together).T]
+    first, second = numbers[np.array(together).T]
     size = int(numbers.max()) + 1
-    return connected_components(coo_array((np.ones(len(one)), (one, other)), (size, size)), directed=False)[1][numbers]
+    ties = coo_array((np.ones(len(first)), (first, second)), (size, size))
+    return connected_components(ties, directed=False)[1][numbers]
 
 
 def _strata(frame: pd.DataFrame, classes: np.ndarray) -> np.ndarray:
@@ -136,10 +137,10 @@ def read_or_make_splits(
 def _of_sources(frame: pd.DataFrame, split: np.ndarray, sources: Sequence[str]) -> np.ndarray:
     """(n,) whether a row is of one of these sources, and not of the split test. Raises ConfigError."""
     known = set(frame["dataset"])
-    for one in sources:
-        if one not in known:
+    for source in sources:
+        if source not in known:
             raise ConfigError(
-                f"source {one!r} is not in the manifest",
+                f"source {source!r} is not in the manifest",
                 f"its column dataset has {sorted(known)}",
             )
     return frame["dataset"].isin(list(sources)).to_numpy() & (split != "test")
@@ -160,7 +161,7 @@ def divide(
     both = {name: shares[name] for name in ("train", "val") if name in shares} or {"train": 0.85, "val": 0.15}
     total = sum(both.values())
     place = {int(row): index for index, row in enumerate(rows)}
-    inside = [(place[one], place[other]) for one, other in together if one in place and other in place]
+    inside = [(place[first], place[second]) for first, second in together if first in place and second in place]
     part = frame.iloc[rows].reset_index(drop=True)
     split = own.astype(object)
     split[rows] = split_by_patient(part, {name: share / total for name, share in both.items()}, seed, inside)
@@ -170,7 +171,7 @@ def divide(
 def read_shares(text: str) -> dict[str, float]:
     """Shares of train, val and test, as in 0.70/0.15/0.15. Raises ConfigError."""
     try:
-        train, val, test = (float(one) for one in text.split("/"))
+        train, val, test = (float(share) for share in text.split("/"))
     except ValueError as error:
         raise ConfigError(f"shares {text!r} are not three numbers", "write them as in 0.70/0.15/0.15") from error
     return {"train": train, "val": val, "test": test}
@@ -232,11 +233,11 @@ def check_splits(
     counted = np.isin(split, ["train", "val", "dev", "test"])
     rows = pd.DataFrame({"file": frame["file"], "split": split, "patient": patient_numbers(frame)})[counted]
     first = rows.drop_duplicates(["patient", "split"])
-    divided = [one for _, one in first.groupby("patient") if len(one) > 1]
+    divided = [images for _, images in first.groupby("patient") if len(images) > 1]
     pairs = np.array(duplicates, int).reshape(-1, 2)
     pairs = pairs[counted[pairs].all(1) & (split[pairs[:, 0]] != split[pairs[:, 1]])]
     number = len(divided) + len(pairs)
-    told = ["one patient: " + _sides(one["file"], one["split"]) for one in divided[:TOLD]]
+    told = ["one patient: " + _sides(images["file"], images["split"]) for images in divided[:TOLD]]
     files = frame["file"].to_numpy(str)
     told += ["near-duplicates: " + _sides(files[pair], split[pair]) for pair in pairs[:TOLD]]
     text = f"{'; '.join(told)}{'; ...' if number > len(told) else ''}"

@@ -41,7 +41,7 @@ def small_part(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _in_turns(rows: pd.DataFrame) -> pd.DataFrame:
     """One image of each source, then the next of each; within a source in an order that means nothing."""
-    shuffled = rows.assign(_order=[hashlib.sha256(one.encode()).hexdigest() for one in rows["file"]])
+    shuffled = rows.assign(_order=[hashlib.sha256(file.encode()).hexdigest() for file in rows["file"]])
     shuffled = shuffled.sort_values("_order")
     shuffled["_turn"] = shuffled.groupby("dataset").cumcount()
     return shuffled.sort_values(["_turn", "dataset"]).drop(columns=["_order", "_turn"])
