@@ -94,11 +94,11 @@ class Probe(torch.nn.Module):  # type: ignore[misc]  # torch is Any to the type 
     def __init__(self, names: Sequence[str], weights: Path | None, classes: int, pooling: str = "avg") -> None:
         super().__init__()
         self.backbones = torch.nn.ModuleList(make_backbone(name, weights, pooling) for name in names)
-        self.classifier = torch.nn.Linear(sum(_features(one) for one in self.backbones), classes)
+        self.classifier = torch.nn.Linear(sum(_features(backbone) for backbone in self.backbones), classes)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(n, 1, s, s) -> (n, classes) logits."""
-        return self.classifier(torch.cat([one(image) for one in self.backbones], 1))
+        return self.classifier(torch.cat([backbone(image) for backbone in self.backbones], 1))
 
 
 def _features(backbone: torch.nn.Module) -> int:

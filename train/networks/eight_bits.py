@@ -26,11 +26,11 @@ def round_weights(model: torch.nn.Module) -> None:
     import torch
 
     with torch.no_grad():
-        for one in model.modules():
-            if isinstance(one, torch.nn.Conv2d):
-                largest = one.weight.abs().amax((1, 2, 3), keepdim=True)
+        for layer in model.modules():
+            if isinstance(layer, torch.nn.Conv2d):
+                largest = layer.weight.abs().amax((1, 2, 3), keepdim=True)
                 scale = torch.where(largest > 0, largest / LARGEST, 1.0)
-                one.weight.copy_((one.weight / scale).round() * scale)
+                layer.weight.copy_((layer.weight / scale).round() * scale)
 
 
 def store_small(model: Any) -> None:
@@ -43,20 +43,20 @@ def store_small(model: Any) -> None:
 
     helper, to_array, from_array = onnx.helper, onnx.numpy_helper.to_array, onnx.numpy_helper.from_array
     nodes, scales = [], []
-    for one in model.graph.initializer:
-        if one.data_type != onnx.TensorProto.FLOAT or np.prod(one.dims) < SMALLEST_STORED:
+    for tensor in model.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < SMALLEST_STORED:
             continue
-        name, values = one.name, to_array(one)
+        name, values = tensor.name, to_array(tensor)
         whole = _whole_numbers(values)
         if whole is None:
-            one.CopyFrom(from_array(values.astype(np.float16), f"{name}.half"))
-            nodes.append(helper.make_node("Cast", [one.name], [name], to=onnx.TensorProto.FLOAT))
+            tensor.CopyFrom(from_array(values.astype(np.float16), f"{name}.half"))
+            nodes.append(helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT))
         else:
             numbers, scale = whole
-            one.CopyFrom(from_array(numbers, f"{name}.int8"))
+            tensor.CopyFrom(from_array(numbers, f"{name}.int8"))
             scales.append(from_array(scale, f"{name}.scale"))
             nodes += [
-                helper.make_node("Cast", [one.name], [f"{name}.whole"], to=onnx.TensorProto.FLOAT),
+                helper.make_node("Cast", [tensor.name], [f"{name}.whole"], to=onnx.TensorProto.FLOAT),
                 helper.make_node("Mul", [f"{name}.whole", scales[-1].name], [name]),
             ]
     nodes += model.graph.node

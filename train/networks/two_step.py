@@ -83,9 +83,9 @@ class TwoStep(torch.nn.Module):  # type: ignore[misc]  # torch is Any to the typ
         return torch.stack(split_pair(logits, log_odds, self.pair, _log_add_exp), 1)
 
 
-def _log_add_exp(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+def _log_add_exp(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     # By softplus, which every ONNX operator set has.
-    return other + torch.nn.functional.softplus(one - other)
+    return second + torch.nn.functional.softplus(first - second)
 
 
 def untrained(recipe: dict[str, Any], classes: ClassSet = PAPER) -> TwoStep:

@@ -52,7 +52,7 @@ def convert(source: str, out: Path) -> Path:
     renamed = rename(given, timm.create_model(timm_name, pretrained=False).state_dict(), name)
     out.mkdir(parents=True, exist_ok=True)
     target = out / f"{timm_name}.safetensors"
-    save_file({key: (one.half() if one.ndim > 1 else one.float()) for key, one in renamed.items()}, target)
+    save_file({key: (tensor.half() if tensor.ndim > 1 else tensor.float()) for key, tensor in renamed.items()}, target)
     return target
 
 
@@ -61,7 +61,7 @@ def rename(given: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], name
 
     Raises ConfigError where a pair differs in its kind (`weight`, `running_mean`, ...) or its shape.
     """
-    theirs, ours = ([key for key in one if not key.endswith("num_batches_tracked")] for one in (given, wanted))
+    theirs, ours = ([key for key in keys if not key.endswith("num_batches_tracked")] for keys in (given, wanted))
     for old, new in zip(theirs, ours):
         if old.rsplit(".", 1)[1] != new.rsplit(".", 1)[1] or given[old].shape != wanted[new].shape:
             raise ConfigError(
