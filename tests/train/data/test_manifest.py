@@ -75,8 +75,8 @@ def test_columns_and_classes_go_by_the_names_of_others(tmp_path: Path) -> None:
 def test_a_parquet_manifest_reads_as_its_csv(tmp_path: Path) -> None:
     write(tmp_path / "m.csv", "file,class,patient,age,split", "a.png,spine,7,8,dev", "b.png,chest,,,dev")
     pd.read_csv(tmp_path / "m.csv").to_parquet(tmp_path / "m.parquet")
-    one, other = (read_manifest(tmp_path / f"m.{kind}") for kind in ("csv", "parquet"))
-    pd.testing.assert_frame_equal(one, other, check_dtype=False)
+    from_csv, from_parquet = (read_manifest(tmp_path / f"m.{kind}") for kind in ("csv", "parquet"))
+    pd.testing.assert_frame_equal(from_csv, from_parquet, check_dtype=False)
 
 
 def test_parquet_without_its_package_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

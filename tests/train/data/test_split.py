@@ -49,11 +49,11 @@ def test_every_class_and_source_is_shared_out_and_no_patient_is_divided() -> Non
 
 def test_the_same_seed_divides_alike_and_another_otherwise() -> None:
     frame = frame_of(300)
-    one, again, other = (split_by_patient(frame, SHARES, seed) for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one, again)
-    assert (one != other).any()
+    first, again, reseeded = (split_by_patient(frame, SHARES, seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != reseeded).any()
     turned = frame.iloc[::-1].reset_index(drop=True)
-    np.testing.assert_array_equal(one, split_by_patient(turned, SHARES, 1)[::-1])
+    np.testing.assert_array_equal(first, split_by_patient(turned, SHARES, 1)[::-1])
 
 
 def test_sources_of_one_image_are_shared_out_together() -> None:
