@@ -27,8 +27,8 @@ def read_sources() -> pd.DataFrame:
 def find_sources(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(found, missing) rows of the list; found ones have a column file, absolute.
 
-    folder: holds each repository as <owner>/<name>. A file that is there is
-    taken to be of the listed commit.
+    folder: contains each repository as <owner>/<name>. The commit of a file that exists
+    is not checked.
     """
     rows = read_sources()
     folder = folder.resolve()
@@ -38,7 +38,7 @@ def find_sources(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def how_to_fetch(missing: pd.DataFrame, folder: Path) -> list[str]:
-    """One line a repository: how many files it would bring, and the commands that fetch them."""
+    """One line a repository: the number of missing files and the commands that fetch them."""
     lines = []
     for (repo, commit), rows in missing.groupby(["repo", "commit"]):
         place = folder / str(repo)

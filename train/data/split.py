@@ -1,4 +1,4 @@
-"""Dividing images into splits: by patient, with every class and source in its share, repeatable."""
+"""Reproducible splits by patient, stratified by class and source."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}
 """As in the paper."""
 
 TOLD = 5
-"""Leaks of each kind that are named."""
+"""Leaks of each kind that a message names."""
 
 LEFT_OUT = "left-out"
-"""The split of sources from which nothing is learned."""
+"""The split of sources that are excluded from training."""
 SMALLEST_STRATUM = 7
-"""Images of a class from one source; what is rarer is shared out together with the class's other rare sources.
+"""Images of a class from one source; smaller strata of a class are merged.
 
-With 0.15 as the smallest share, seven images are the first of which a part is one image.
+With 0.15 as the smallest share, seven images are the smallest stratum that gives a split an image (7 x 0.15 > 1).
 """
 
 
 def split_by_patient(
     frame: pd.DataFrame, shares: Mapping[str, float], seed: int, together: Sequence[tuple[int, int]] = ()
 ) -> np.ndarray:
-    """(n,) names of splits; all images of a patient have the same.
+    """(n,) names of splits; all images of a patient have the same split.
 
-    frame: rows with class, dataset, patient and file, as read_manifest gives
-    them; a row whose patient is unknown stands for itself.
-    shares: by the name of a split, above 0, together 1.
-    together: pairs of rows that may not be parted either, such as near-duplicates.
+    frame: rows with class, dataset, patient and file, as read_manifest returns
+    them; a row with an unknown patient is a patient of its own.
+    shares: by the name of a split, above 0, with the sum 1.
+    together: pairs of rows that must have the same split, such as near-duplicates.
 
-    Patients come one by one, those with the most images first and otherwise
-    by chance, and each goes where its class and source are furthest below
-    their share (Sainte-Lague's quotient), then where the class is. The order
-    of the rows does not matter. Raises ConfigError for shares that are none.
+    Patients are assigned in the order of their number of images, largest first, in
+    random order where equal. Each goes to the split in which its class and source are
+    furthest below their share (Sainte-Lague's quotient), in a tie to the one in which its class is.
+    The order of the rows does not matter. Raises ConfigError for invalid shares.
     """
     names = list(shares)
     share = np.array([float(shares[name]) for name in names])
@@ -76,7 +76,7 @@ def split_by_patient(
 
 
 def _joined(frame: pd.DataFrame, together: Sequence[tuple[int, int]]) -> np.ndarray:
-    """(n,) numbers of patients; those that `together` ties have one number."""
+    """(n,) numbers of patients; patients linked by a pair of `together` have the same number."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -90,7 +90,7 @@ def _joined(frame: pd.DataFrame, together: Sequence[tuple[int, int]]) -> np.ndar
 
 
 def _strata(frame: pd.DataFrame, classes: np.ndarray) -> np.ndarray:
-    """(n,) one number a class and source; a class's sources of few images share one."""
+    """(n,) one number for each class and source; small sources of a class share a number."""
     sources = np.unique(frame["dataset"].astype(str), return_inverse=True)[1]
     pairs = np.stack([classes, sources], 1)
     _, inverse, counts = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
@@ -106,16 +106,16 @@ def read_or_make_splits(
     together: Sequence[tuple[int, int]] = (),
     left_out: Sequence[str] = (),
 ) -> np.ndarray:
-    """(n,) the split of each row, from the file of an earlier run, or made now and written there.
+    """(n,) the split of each row, read from `path`, or made and written there.
 
-    path: a CSV with the columns file and split; beside it, path.json holds
+    path: a CSV with the columns file and split. path.json beside it contains
     the digest of the rows it was made from, the shares and the seed.
 
-    A manifest's own splits stay: where it has `test`, only the rest is
+    Splits of the manifest are kept: where it has `test`, only the other rows are
     divided, into `train` and `val` (unless it has both of these too).
 
-    left_out: sources of which nothing is learned; what of them is not `test` gets
-    the split LEFT_OUT, on which a model can be measured as in a hospital that it has not seen.
+    left_out: sources to exclude from training; their rows outside `test` get
+    the split LEFT_OUT, which measures a model on a hospital that was not in training.
 
     Raises ConfigError where the file was made from other rows or leaves out other sources, and for an unknown source.
     """
@@ -124,7 +124,7 @@ def read_or_make_splits(
         if left_out and not np.array_equal(split == LEFT_OUT, _of_sources(frame, split, left_out)):
             raise ConfigError(
                 f"{path}: these splits leave out other sources",
-                "name another file, or take it away",
+                "name another file, or delete this one to divide again",
             )
         return split
     split = divide(frame, shares, seed, together).astype(object)
@@ -156,7 +156,7 @@ def divide(
         return split_by_patient(frame, shares, seed, together)
     if {"train", "val"} <= present or not present & {"", "dev", "train"}:
         return own
-    # What is there to learn from has no part of its own for choosing: it is taken from it.
+    # The manifest has no validation split: take it from the training rows.
     rows = np.nonzero(np.isin(own, ["", "dev", "train"]))[0]
     both = {name: shares[name] for name in ("train", "val") if name in shares} or {"train": 0.85, "val": 0.15}
     total = sum(both.values())
@@ -188,12 +188,12 @@ def read_splits(path: Path, frame: pd.DataFrame) -> np.ndarray:
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
             f"{path}: cannot be read with {made_from.name} beside it ({type(error).__name__})",
-            "take both away to divide anew",
+            "delete both to divide again",
         ) from error
     if written != digest_of(frame) or not set(frame["file"]) <= set(table.index):
         raise ConfigError(
             f"{path}: these splits were made from other images than the manifest has now",
-            "take the file away to divide anew, or name another",
+            "delete the file to divide again, or name another",
         )
     return table.loc[frame["file"]].to_numpy(str)
 
@@ -211,7 +211,7 @@ def _about(path: Path) -> Path:
 
 
 def counts(split: np.ndarray) -> dict[str, int]:
-    """How many images each split has."""
+    """The number of images of each split."""
     names, numbers = np.unique(split, return_counts=True)
     return {str(name): int(number) for name, number in zip(names, numbers)}
 
@@ -222,11 +222,11 @@ def check_splits(
     duplicates: Sequence[tuple[int, int]],
     allow: bool,
 ) -> int:
-    """How many patients and near-duplicates stand in more than one split.
+    """The number of patients and near-duplicates that are in more than one split.
 
-    duplicates: pairs of rows (see train.data.duplicates). allow: tell them only.
-    Raises ConfigError naming the first few files otherwise. An image that a user leaves
-    out of training altogether (a split other than train, val, dev and test) does not count.
+    duplicates: pairs of rows (see train.data.duplicates). allow: log them instead of raising.
+    Images in splits other than train, val, dev and test are not counted.
+    Raises ConfigError with the first few files where there is such a leak.
     """
     import pandas as pd
 
@@ -243,8 +243,8 @@ def check_splits(
     text = f"{'; '.join(told)}{'; ...' if number > len(told) else ''}"
     if number and not allow:
         raise ConfigError(
-            f"{number} times the same patient or picture stands in two splits, so that a test would measure memory: "
-            f"{text}. Change the manifest's splits, or accept it with --allow-leaks."
+            f"{number} times the same patient or picture stands in two splits: {text}",
+            "change the manifest's splits, or use --allow-leaks, which makes the measured figures too high",
         )
     if number:
         log.warning(f"{number} times the same patient or picture stands in two splits: {text}")

@@ -93,7 +93,7 @@ def test_a_later_run_reads_the_splits_of_the_first(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="made from other images"):
         read_or_make_splits(frame.iloc[1:].reset_index(drop=True), path, SHARES, 1)
     (tmp_path / "out/splits.csv.json").unlink()
-    with pytest.raises(ConfigError, match="take both away"):
+    with pytest.raises(ConfigError, match="delete both"):
         read_or_make_splits(frame, path, SHARES, 1)
 
 
