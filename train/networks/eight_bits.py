@@ -1,8 +1,8 @@
-"""Weights of convolutions as whole numbers of 8 bits with a scale for each channel: half the file, the same speed.
+"""Convolution weights stored as int8 with a scale for each channel: half the file size at the same speed.
 
-Networks are rounded before what is learned on top of them, so that PyTorch, the
-calibration and the file all mean the same weights. Batch norm is folded into a
-convolution by a factor for each channel, which leaves the whole numbers as they are.
+The weights are rounded before any layer is trained on their features, so that PyTorch, the
+calibration and the file use the same weights. Folding batch norm into a
+convolution multiplies each channel by a factor, which leaves the integers unchanged.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ LARGEST = 127
 SMALLEST_STORED = 1024
 """Tensors with fewer values stay fp32 in the file."""
 TOLERANCE = 0.01
-"""Distance from a whole number at which a weight still counts as one: folding rounds in fp32."""
+"""Largest distance of a scaled weight from an integer; folding batch norm rounds in fp32."""
 
 
 def round_weights(model: torch.nn.Module) -> None:
-    """Round each convolution's weights to whole multiples, -127 to 127, of its output channels' scales; in place."""
+    """Round each convolution's weights to multiples, -127 to 127, of its output channels' scales; in place."""
     import torch
 
     with torch.no_grad():
@@ -34,10 +34,10 @@ def round_weights(model: torch.nn.Module) -> None:
 
 
 def store_small(model: Any) -> None:
-    """Keep the large weights of an ONNX ModelProto in few bits; in place.
+    """Store the large weights of an ONNX ModelProto in 8 or 16 bits; in place.
 
-    Rounded convolutions as int8 with scales, all others as fp16 (as which
-    pretrained weights are given). They are made fp32 when the session is made.
+    Rounded convolutions are stored as int8 with scales, all others as fp16 (the precision of
+    the pretrained weights). ONNX Runtime converts them to fp32 when it creates the session.
     """
     import onnx
 
