@@ -25,8 +25,8 @@ def _logits(model: Any, batch: np.ndarray) -> np.ndarray:
 
 def _types(model: Any) -> set[int]:
     """Types of the large convolutions' weights."""
-    weights = [one for one in model.graph.initializer if len(one.dims) == 4 and np.prod(one.dims[1:]) > 1]
-    return {one.data_type for one in weights if np.prod(one.dims) > 1024}
+    weights = [tensor for tensor in model.graph.initializer if len(tensor.dims) == 4 and np.prod(tensor.dims[1:]) > 1]
+    return {tensor.data_type for tensor in weights if np.prod(tensor.dims) > 1024}
 
 
 def _network() -> torch.nn.Module:
