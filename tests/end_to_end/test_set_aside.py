@@ -159,7 +159,9 @@ def test_a_process_that_dies_while_it_sets_a_message_aside_loses_nothing(
     own_site: Site, tmp_path: Path, kind: str, moment: str
 ) -> None:
     died = tmp_path / "died"
-    site = own_site(with_plugin=False, app="tests.end_to_end.apps.dying", environment={"DIES": moment, "DIED": str(died)})
+    site = own_site(
+        with_plugin=False, app="tests.end_to_end.apps.dying", environment={"DIES": moment, "DIED": str(died)}
+    )
     send(site, {"v": 1 if kind == "malformed" else 99, "ids": []})
     key = ("HLEN", "dicom-router:dead-letters") if kind == "malformed" else ("ZCARD", "dicom-router:parked")
 
