@@ -68,7 +68,7 @@ class Comparison:
         rows = [["images", "round", *self.setups]]
         for images, rates in measured:
             for setup in self.setups:
-                ratios = [rate / other for rate, other in zip(rates[setup], rates[base])]
+                ratios = [rate / baseline for rate, baseline in zip(rates[setup], rates[base])]
                 print(
                     f"| {images} | {setup} | {statistics.median(rates[setup]):.1f} | {statistics.median(ratios):.3f} | "
                     f"{min(ratios):.2f} to {max(ratios):.2f} |",

@@ -138,17 +138,25 @@ def main() -> None:
         measured = list(contenders(name, options.model))
         for batch in options.batch:
             rates = compare([base, *measured], options.rounds, batch)
-            for one, values in zip(measured, rates[1:]):
-                size = "x".join(map(str, one.shape))
-                ratios = [value / other for value, other in zip(values, rates[0])]
+            for contender, values in zip(measured, rates[1:]):
+                size = "x".join(map(str, contender.shape))
+                ratios = [value / baseline for value, baseline in zip(values, rates[0])]
                 print(
-                    f"| {one.model} | {one.runtime} | {size} | {batch} | {statistics.median(values):.1f} | "
+                    f"| {contender.model} | {contender.runtime} | {size} | {batch} | {statistics.median(values):.1f} | "
                     f"{statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} |",
                     flush=True,
                 )
                 rows += [
-                    [one.model, one.runtime, size, str(batch), str(index + 1), f"{value:.2f}", f"{other:.2f}"]
-                    for index, (value, other) in enumerate(zip(values, rates[0]))
+                    [
+                        contender.model,
+                        contender.runtime,
+                        size,
+                        str(batch),
+                        str(index + 1),
+                        f"{value:.2f}",
+                        f"{baseline:.2f}",
+                    ]
+                    for index, (value, baseline) in enumerate(zip(values, rates[0]))
                 ]
     write(options.out, "inference", rows)
 

@@ -68,8 +68,8 @@ def _plugin_table() -> str:
 
 def _worker_table() -> str:
     rows = [
-        (f"{PREFIX}{name.upper()}", _allowed(name, one), _text(one.default), one.description or "")
-        for name, one in Settings.model_fields.items()
+        (f"{PREFIX}{name.upper()}", _allowed(name, field), _text(field.default), field.description or "")
+        for name, field in Settings.model_fields.items()
     ]
     return _table("variable", rows)
 
@@ -91,15 +91,15 @@ def _text(default: Any) -> str:
     return "none" if default in (None, "") else f"`{default}`"
 
 
-def _allowed(name: str, one: FieldInfo) -> str:
+def _allowed(name: str, field: FieldInfo) -> str:
     """Which values a worker's setting takes, in words, from its type."""
-    kind: Any = one.annotation
+    kind: Any = field.annotation
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(f"`{value}`" for value in get_args(kind))
     if kind is int:
-        return f"a whole number, {next(limit.ge for limit in one.metadata if isinstance(limit, Ge))} or more"
+        return f"a whole number, {next(limit.ge for limit in field.metadata if isinstance(limit, Ge))} or more"
     if kind is float:
-        return f"a number above {next(limit.gt for limit in one.metadata if isinstance(limit, Gt))}"
+        return f"a number above {next(limit.gt for limit in field.metadata if isinstance(limit, Gt))}"
     if Path in get_args(kind):
         return "a file"
     if get_origin(kind) is tuple:

@@ -84,7 +84,7 @@ def verdicts(archive: Archive, ids: list[str], seconds: float = 120) -> dict[str
     """The verdicts of these instances, once all have one."""
 
     def ask() -> dict[str, dict[str, Any]] | None:
-        found = {name: one.verdict for name, one in archive.describe(ids).items() if one.verdict is not None}
+        found = {name: stored.verdict for name, stored in archive.describe(ids).items() if stored.verdict is not None}
         return found if len(found) == len(set(ids)) else None
 
     found = eventually(ask, seconds, f"a verdict on each of {len(ids)} instances")

@@ -11,6 +11,6 @@ def test_the_configuration_reference_is_as_the_code_is() -> None:
 
 
 def test_it_names_and_describes_every_setting_of_a_worker() -> None:
-    for name, one in Settings.model_fields.items():
+    for name, field in Settings.model_fields.items():
         assert f"| `{PREFIX}{name.upper()}` |" in page()
-        assert len(one.description or "") > 20
+        assert len(field.description or "") > 20

@@ -48,7 +48,7 @@ def in_words(value: str) -> str:
 def path_of(variable: str) -> list[str]:
     """Where a variable goes: ORTHANC__DICOM_WEB__ROOT is DicomWeb.Root (the Orthanc Book, Docker images)."""
     words = variable.removeprefix("ORTHANC__").split("__")
-    return [NOT_BY_RULE.get(one) or "".join(part[0] + part[1:].lower() for part in one.split("_")) for one in words]
+    return [NOT_BY_RULE.get(word) or "".join(part[0] + part[1:].lower() for part in word.split("_")) for word in words]
 
 
 def value_of(text: str) -> Any:
@@ -111,12 +111,14 @@ def test_passwords_come_from_secrets_alone(services: dict[str, Any], configurati
     user = services["worker"]["environment"]["DICOM_ROUTER_ORTHANC_USERNAME"]
     assert configuration["RegisteredUsers"] == {user: "orthanc_password"}
     assert "redis_password" in services["orthanc"]["secrets"]
-    assert not [one for one in services["orthanc"]["environment"] if one.endswith(("PASSWORD", "_SECRET"))]
+    assert not [
+        variable for variable in services["orthanc"]["environment"] if variable.endswith(("PASSWORD", "_SECRET"))
+    ]
 
 
 def test_the_labels_to_open_orthanc_explorer_2_for_are_ours(configuration: dict[str, Any]) -> None:
     assert configuration["OrthancExplorer2"] == {"UiOptions": {"EnableMultiLabelsSearch": True}}
     [(variable, text)] = re.findall(r"# (ORTHANC__\w+AVAILABLE_LABELS): '(.*)'", FILE.read_text(encoding="utf-8"))
     assert path_of(variable) == ["OrthancExplorer2", "UiOptions", "AvailableLabels"]
-    classes = [one.name for one in Classifier.from_settings(WorkerSettings()).card.classes]
-    assert json.loads(text) == [LABEL_PREFIX + one for one in (*sorted(classes), *sorted(RESERVED_NAMES))]
+    classes = [label.name for label in Classifier.from_settings(WorkerSettings()).card.classes]
+    assert json.loads(text) == [LABEL_PREFIX + name for name in (*sorted(classes), *sorted(RESERVED_NAMES))]

@@ -166,9 +166,9 @@ class Archive:
 
     def without_verdict(self, modalities: Iterable[str]) -> Iterator[Stored]:
         """Every instance of an X-ray modality that carries none."""
-        for one in self._find_instances({"Query": {"Modality": "\\".join(modalities)}}):
-            if one.verdict is None:
-                yield one
+        for stored in self._find_instances({"Query": {"Modality": "\\".join(modalities)}}):
+            if stored.verdict is None:
+                yield stored
 
     def count_without_verdict(self, modalities: Iterable[str]) -> int:
         """How many instances of these modalities carry no verdict.
@@ -187,15 +187,15 @@ class Archive:
     def with_metadata(self, name: str, value: str) -> Iterator[Stored]:
         """Every instance whose metadata of this name (as registered in Orthanc) has this value."""
         query = {"MetadataQuery": {name: value}} if self._finds_metadata() else {}
-        for one in self._find({"Query": {}, **query}):
-            if query or one["Metadata"].get(name) == value:
-                yield _stored(one, "")
+        for found in self._find({"Query": {}, **query}):
+            if query or found["Metadata"].get(name) == value:
+                yield _stored(found, "")
 
     def with_label(self, label: str, level: Level) -> Iterator[list[Stored]]:
         """The instances of each resource of a level that carries a label."""
         if level == "instance":
-            for one in self._find_instances({"Query": {}, "Labels": [label], "LabelsConstraint": "All"}):
-                yield [one]
+            for stored in self._find_instances({"Query": {}, "Labels": [label], "LabelsConstraint": "All"}):
+                yield [stored]
             return
         parent = {"series": "ParentSeries", "study": "ParentStudy"}[level]
         for resource in self.find_label(label, level):

@@ -194,7 +194,7 @@ class Settings(BaseSettings):
     @field_validator("modalities", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return tuple(one.strip() for one in value.split(",") if one.strip()) if isinstance(value, str) else value
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("label_prefix")
     @classmethod

@@ -117,9 +117,9 @@ class Deployment:
         return json.loads(self.compose("exec", "-T", "worker", "dicom-router", *arguments, "--format", "json"))
 
 
-def check_confined(one: Mapping[str, Any]) -> None:
+def check_confined(container: Mapping[str, Any]) -> None:
     """A container (as `docker inspect` tells of it) is not root, cannot write its root, and has its bounds."""
-    host, user = one["HostConfig"], one["Config"]["User"]
+    host, user = container["HostConfig"], container["Config"]["User"]
     assert user.split(":")[0].isdigit() and int(user.split(":")[0]) > 0
     assert host["ReadonlyRootfs"] and not host["Privileged"]
     assert host["CapDrop"] == ["ALL"] and not host["CapAdd"]
@@ -127,11 +127,11 @@ def check_confined(one: Mapping[str, Any]) -> None:
     assert host["Memory"] > 0 and host["PidsLimit"] > 0
     assert host["RestartPolicy"]["Name"] == "unless-stopped"
     assert host["LogConfig"]["Config"]["max-size"] == "10m"
-    assert docker("exec", one["Id"], "id", "-u").strip() == user.split(":")[0]
+    assert docker("exec", container["Id"], "id", "-u").strip() == user.split(":")[0]
     for folder in ("/", "/opt/router", "/usr/bin", "/etc", "/var/lib", "/run"):
-        said = docker("exec", one["Id"], "sh", "-c", f"echo > {folder}/probe", check=False)
-        assert "Read-only file system" in said or "Permission denied" in said, f"{one['Name']} {folder}: {said}"
-    assert "Read-only" in docker("exec", "-u", "0", one["Id"], "sh", "-c", "echo > /usr/bin/probe", check=False)
+        said = docker("exec", container["Id"], "sh", "-c", f"echo > {folder}/probe", check=False)
+        assert "Read-only file system" in said or "Permission denied" in said, f"{container['Name']} {folder}: {said}"
+    assert "Read-only" in docker("exec", "-u", "0", container["Id"], "sh", "-c", "echo > /usr/bin/probe", check=False)
 
 
 @pytest.fixture(scope="session")
@@ -157,14 +157,14 @@ def images(engine: None) -> Mapping[str, str]:
 @pytest.fixture(scope="session")
 def deployment(images: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """One deployment with one worker, from nothing; test modules share it."""
-    one = Deployment(tmp_path_factory.mktemp("site"), "dicom-router-test", files=("compose.test.yaml",))
-    one.init()
-    with one.running():
-        yield one
+    deployment = Deployment(tmp_path_factory.mktemp("site"), "dicom-router-test", files=("compose.test.yaml",))
+    deployment.init()
+    with deployment.running():
+        yield deployment
 
 
 @pytest.fixture
 def archive(deployment: Deployment) -> Iterator[Archive]:
-    one = deployment.archive()
-    yield one
-    one.close()
+    archive = deployment.archive()
+    yield archive
+    archive.close()

@@ -44,16 +44,16 @@ class Viewer:
         answers = said.split("Find Response")[1:]
         # A UID of odd length is padded with NUL.
         return [
-            one[1].rstrip("\0")
+            match[1].rstrip("\0")
             for answer in answers
-            for one in re.finditer(re.escape(number) + r" \S+ \[(.*?)\s*\]", answer)
+            for match in re.finditer(re.escape(number) + r" \S+ \[(.*?)\s*\]", answer)
         ]
 
     def move(self, title: str, level: str, folder: Path, **keys: str) -> set[str]:
         """SOP Instance UIDs of what a C-MOVE to ourselves brings into the folder."""
         folder.mkdir()
         self._run("movescu", title, level, CALLER, keys, "-aem", CALLER, "+P", str(self._port), "-od", str(folder))
-        return {str(pydicom.dcmread(one, stop_before_pixels=True).SOPInstanceUID) for one in folder.iterdir()}
+        return {str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in folder.iterdir()}
 
     def _run(self, name: str, title: str, level: str, caller: str, keys: Mapping[str, str], *more: str) -> str:
         program = find_program(name)
@@ -70,17 +70,17 @@ class Viewer:
 def site(images: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Deployment, Viewer]]:
     ports = {title: free_port() for title in TITLES}
     viewer = Viewer("127.0.0.1", ports, free_port())
-    one = Deployment(
+    deployment = Deployment(
         tmp_path_factory.mktemp("site"),
         "dicom-router-test-titles",
         files=("compose.ae-titles.yaml", "compose.test.yaml"),
         **{f"ROUTER_{title}_PORT": str(port) for title, port in ports.items()},
     )
     modalities = {"DicomModalities": {"viewer": [CALLER, "host.docker.internal", viewer._port]}}
-    (one.docker / "orthanc/conf.d/modalities.json").write_text(json.dumps(modalities))
-    one.init()
-    with one.running():
-        yield one, viewer
+    (deployment.docker / "orthanc/conf.d/modalities.json").write_text(json.dumps(modalities))
+    deployment.init()
+    with deployment.running():
+        yield deployment, viewer
 
 
 def judged_as(part: str, number: int, shared: Path) -> list[Path]:
@@ -89,7 +89,7 @@ def judged_as(part: str, number: int, shared: Path) -> list[Path]:
     files = frame[(frame["split"] == "dev") & (frame["class"] == part)]["file"].iloc[::12]
     paths = [shared / "data/xray" / file for file in files][:40]
     said = CliRunner().invoke(main, ["classify", *map(str, paths), "--format", "json"])
-    sure = {one["path"] for one in json.loads(said.output) if (one["outcome"], one["body_part"]) == ("judged", part)}
+    sure = {row["path"] for row in json.loads(said.output) if (row["outcome"], row["body_part"]) == ("judged", part)}
     return [path for path in paths if str(path) in sure][:number]
 
 
@@ -103,7 +103,7 @@ def study(site: tuple[Deployment, Viewer], shared: Path) -> tuple[str, dict[str,
     chests, spines = judged_as("adult_chest", 2, shared), judged_as("spine", 3, shared)
     archive = site[0].archive()
     uids: dict[str, tuple[str, str]] = {}
-    for where, path in [*((both, one) for one in (*chests, *spines[:2])), (alone, spines[2])]:
+    for where, path in [*((both, path) for path in (*chests, *spines[:2])), (alone, spines[2])]:
         series = generate_uid()
         data = from_picture(path, where, series)
         uids[archive.upload(data)] = (str(pydicom.dcmread(io.BytesIO(data)).SOPInstanceUID), series)
@@ -153,7 +153,7 @@ def test_a_move_of_what_has_another_label_brings_nothing(
 ) -> None:
     _, viewer = site
     both, by_label = study
-    spine = next(one for one in by_label["bp-spine"].values())
+    spine = next(resource for resource in by_label["bp-spine"].values())
     assert (
         viewer.move("ADULTCHEST", "SERIES", tmp_path / "spine", StudyInstanceUID=both, SeriesInstanceUID=spine) == set()
     )
@@ -170,9 +170,9 @@ def test_a_hundred_x_rays_are_found_under_the_titles_of_their_labels_alone(
     deployment, viewer = site
     with closing(deployment.archive()) as archive:
         found = verdicts(archive, send(archive, x_rays(100)), seconds=180)
-        assert {label for one in found.values() for label in one["labels"]} >= {"bp-other"}
+        assert {label for verdict in found.values() for label in verdict["labels"]} >= {"bp-other"}
         for title, label in zip(TITLES, LABELS):
-            expected = {one["MainDicomTags"]["StudyInstanceUID"] for one in archive.find_label(label, "study")}
+            expected = {study["MainDicomTags"]["StudyInstanceUID"] for study in archive.find_label(label, "study")}
             assert set(viewer.find(title, "STUDY", "StudyInstanceUID")) == expected
             assert title != "OTHER" or len(expected) >= 90
 
@@ -188,7 +188,9 @@ def test_what_is_sent_to_an_ae_title_gets_its_label_from_its_pixels(
     command = [*storescu.command, "-aet", CALLER, "-aec", "ADULTCHEST", "127.0.0.1", port, str(tmp_path / "leg.dcm")]
     subprocess.run(command, env=storescu.env, check=True, timeout=60)
     archive: Archive = deployment.archive()
-    [instance] = [one["ID"] for one in archive._client.post(f"{archive._client.url}/tools/lookup", content=uid).json()]
+    [instance] = [
+        resource["ID"] for resource in archive._client.post(f"{archive._client.url}/tools/lookup", content=uid).json()
+    ]
     verdicts(archive, [instance])
     labels = archive.labels([instance])[instance]
     archive.close()

@@ -21,7 +21,7 @@ OVERRIDES = sorted(path.name for path in (ROOT / "docker").glob("compose.*.yaml"
 
 def x_rays(number: int) -> list[bytes]:
     """Legs, and every tenth a chest."""
-    return [fresh(CHEST if one % 10 == 0 else LEG) for one in range(number)]
+    return [fresh(CHEST if index % 10 == 0 else LEG) for index in range(number)]
 
 
 def send(archive: Archive, files: list[bytes]) -> list[str]:
@@ -87,24 +87,24 @@ def test_init_never_replaces_a_password(tmp_path: Path) -> None:
 
 def test_no_container_is_root_or_can_write_its_root(deployment: Deployment) -> None:
     found = deployment.containers()
-    assert {one["Config"]["Labels"]["com.docker.compose.service"] for one in found} == set(SERVICES)
-    for one in found:
-        check_confined(one)
+    assert {container["Config"]["Labels"]["com.docker.compose.service"] for container in found} == set(SERVICES)
+    for container in found:
+        check_confined(container)
 
 
 def test_only_orthanc_s_two_ports_leave_the_private_network(deployment: Deployment) -> None:
     published = {
-        (one["Config"]["Labels"]["com.docker.compose.service"], port, where["HostIp"])
-        for one in deployment.containers()
-        for port, places in one["NetworkSettings"]["Ports"].items()
+        (container["Config"]["Labels"]["com.docker.compose.service"], port, where["HostIp"])
+        for container in deployment.containers()
+        for port, places in container["NetworkSettings"]["Ports"].items()
         for where in places or []
     }
     assert published == {("orthanc", "8042/tcp", "127.0.0.1"), ("orthanc", "4242/tcp", "127.0.0.1")}
     inside = f"{deployment.project}_inside"
     assert docker("network", "inspect", "--format", "{{.Internal}}", inside).strip() == "true"
-    for one in deployment.containers():
-        networks = set(one["NetworkSettings"]["Networks"])
-        orthanc = one["Config"]["Labels"]["com.docker.compose.service"] == "orthanc"
+    for container in deployment.containers():
+        networks = set(container["NetworkSettings"]["Networks"])
+        orthanc = container["Config"]["Labels"]["com.docker.compose.service"] == "orthanc"
         assert networks == ({inside, f"{deployment.project}_outside"} if orthanc else {inside})
 
 
@@ -147,23 +147,23 @@ def test_a_hundred_x_rays_get_their_labels_and_are_found_by_them(
     ids = send(archive, files[:50])
     send_by_dicom(deployment, files[50:], tmp_path)
     eventually(lambda: archive.system() and len(list(archive.without_verdict(["CR", "DX"]))) == 0, 180)
-    every = [one.id for one in archive.with_verdict()]
+    every = [instance.id for instance in archive.with_verdict()]
     assert len(every) == 100 and set(ids) <= set(every)
     found = verdicts(archive, every)
-    assert {one["outcome"] for one in found.values()} <= {"judged", "review"}
+    assert {verdict["outcome"] for verdict in found.values()} <= {"judged", "review"}
     by_part: dict[str, set[str]] = {}
-    for name, one in found.items():
-        for label in one["labels"]:
+    for name, verdict in found.items():
+        for label in verdict["labels"]:
             by_part.setdefault(label, set()).add(name)
     assert len(by_part["bp-other"]) >= 90
     for label, wanted in by_part.items():
-        assert {one["ID"] for one in archive.find_label(label, "instance")} == wanted
+        assert {resource["ID"] for resource in archive.find_label(label, "instance")} == wanted
         assert archive.count_label(label, "study") == len(wanted)  # each is a study of its own
-    assert {one.id for one in archive.with_metadata("BodyPart", "other")} == by_part["bp-other"]
+    assert {instance.id for instance in archive.with_metadata("BodyPart", "other")} == by_part["bp-other"]
 
 
 def test_the_command_line_in_a_worker_s_container_finds_nothing_wrong(deployment: Deployment) -> None:
-    states = {one["name"]: one["state"] for one in deployment.command("doctor")}
+    states = {check["name"]: check["state"] for check in deployment.command("doctor")}
     # Debian's PostgreSQL plugin cannot query metadata; all else is well.
     assert {name for name, state in states.items() if state != "ok"} == {"search"}
 
@@ -180,22 +180,22 @@ def test_three_workers_share_the_load_and_the_death_of_one_loses_nothing(
 ) -> None:
     workers = three_workers.containers("worker")
     before = three_workers.command("status")["inferences"]
-    verdicts(archive, [archive.upload(one) for one in x_rays(60)])
+    verdicts(archive, [archive.upload(data) for data in x_rays(60)])
     after = three_workers.command("status")["inferences"]
     busy = {name for name, number in after.items() if number > before.get(name, 0)}
     assert len(workers) == 3
-    assert busy == {f"worker@{one['Config']['Hostname']}" for one in workers}
+    assert busy == {f"worker@{container['Config']['Hostname']}" for container in workers}
 
-    ids = [archive.upload(one) for one in x_rays(60)]
+    ids = [archive.upload(data) for data in x_rays(60)]
     eventually(lambda: in_work(archive) == 3)
     docker("kill", workers[-1]["Id"])
-    assert any(one.verdict is None for one in archive.describe(ids).values())
+    assert any(stored.verdict is None for stored in archive.describe(ids).values())
     found = verdicts(archive, ids, seconds=180)
-    assert {one["outcome"] for one in found.values()} <= {"judged", "review"}
+    assert {verdict["outcome"] for verdict in found.values()} <= {"judged", "review"}
 
 
 def test_a_restart_of_everything_keeps_images_verdicts_and_queue(deployment: Deployment, archive: Archive) -> None:
-    before = {one.id for one in archive.with_verdict()} | set(send(archive, x_rays(4)))
+    before = {instance.id for instance in archive.with_verdict()} | set(send(archive, x_rays(4)))
     deployment.compose("down", "--timeout", "30")
     deployment.up()
     fresh_archive = deployment.archive()

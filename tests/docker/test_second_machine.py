@@ -32,7 +32,7 @@ def first(images: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -
     """The first machine, without a worker of its own, published on an address that is not the loopback's."""
     subnet = docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", "bridge").strip()
     address = str(next(ip_network(subnet).hosts()))  # the engine's own, on its first network
-    one = Deployment(
+    deployment = Deployment(
         tmp_path_factory.mktemp("first"),
         "dicom-router-test-first",
         address,
@@ -40,14 +40,14 @@ def first(images: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -
         ROUTER_REDIS_PORT=str(free_port()),
         ROUTER_HTTPS_PORT=str(free_port()),
     )
-    one.init("--tls", address)
-    with one.running("--scale", "worker=0"):
-        yield one
+    deployment.init("--tls", address)
+    with deployment.running("--scale", "worker=0"):
+        yield deployment
 
 
 @pytest.fixture(scope="module")
 def second(first: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    one = Deployment(
+    deployment = Deployment(
         tmp_path_factory.mktemp("second"),
         "dicom-router-test-second",
         files=("compose.workers.yaml",),
@@ -55,12 +55,12 @@ def second(first: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Itera
         ROUTER_HTTPS_PORT=first.environment["ROUTER_HTTPS_PORT"],
         ROUTER_REDIS_PORT=first.environment["ROUTER_REDIS_PORT"],
     )
-    (one.docker / "secrets").mkdir()
+    (deployment.docker / "secrets").mkdir()
     for name in ("ca", "orthanc_password", "redis_password"):
-        shutil.copy(first.docker / "secrets" / name, one.docker / "secrets")
-    one.init()
-    with one.running():
-        yield one
+        shutil.copy(first.docker / "secrets" / name, deployment.docker / "secrets")
+    deployment.init()
+    with deployment.running():
+        yield deployment
 
 
 def settings_of(first: Deployment, host: str, ca: Path) -> Settings:
@@ -73,21 +73,21 @@ def settings_of(first: Deployment, host: str, ca: Path) -> Settings:
 
 def test_workers_of_a_second_machine_judge_what_the_first_receives(first: Deployment, second: Deployment) -> None:
     (worker,) = second.containers()
-    ours = {network for one in first.containers() for network in one["NetworkSettings"]["Networks"]}
+    ours = {network for container in first.containers() for network in container["NetworkSettings"]["Networks"]}
     assert not ours & set(worker["NetworkSettings"]["Networks"])
     assert first.containers("worker") == []
     archive = first.archive()
     ids = [archive.upload(fresh("RG3_J2KI.dcm")) for _ in range(5)]
-    assert {one["body_part"] for one in verdicts(archive, ids).values()} == {"other"}
+    assert {verdict["body_part"] for verdict in verdicts(archive, ids).values()} == {"other"}
     archive.close()
-    assert {one["name"] for one in second.command("doctor") if one["state"] == "fail"} == set()
+    assert {check["name"] for check in second.command("doctor") if check["state"] == "fail"} == set()
 
 
 def test_redis_is_known_by_its_certificate_and_by_its_name(
     first: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = copy_of_docker(tmp_path)
-    subprocess.run([other / "init", "--tls", first.address], check=True, timeout=60)
+    foreign = copy_of_docker(tmp_path)
+    subprocess.run([foreign / "init", "--tls", first.address], check=True, timeout=60)
     look_up = socket.getaddrinfo
 
     def alias(host: Any, *rest: Any, **options: Any) -> Any:
@@ -96,7 +96,7 @@ def test_redis_is_known_by_its_certificate_and_by_its_name(
     monkeypatch.setattr(socket, "getaddrinfo", alias)
     right = first.docker / "secrets" / "ca"
     assert can_connect(settings_of(first, first.address, right))
-    assert not can_connect(settings_of(first, first.address, other / "secrets" / "ca"))
+    assert not can_connect(settings_of(first, first.address, foreign / "secrets" / "ca"))
     assert not can_connect(settings_of(first, "another-name", right))
 
 
@@ -145,8 +145,8 @@ def test_the_gateway_s_log_names_no_patient(first: Deployment) -> None:
 
 
 def test_orthanc_is_known_by_its_certificate(first: Deployment, tmp_path: Path) -> None:
-    other = copy_of_docker(tmp_path)
-    subprocess.run([other / "init", "--tls", first.address], check=True, timeout=60)
+    foreign = copy_of_docker(tmp_path)
+    subprocess.run([foreign / "init", "--tls", first.address], check=True, timeout=60)
     url, secrets = f"https://{first.address}:{first.environment['ROUTER_HTTPS_PORT']}", first.docker / "secrets"
     password = secrets / "orthanc_password"
     right = Settings(
@@ -154,7 +154,7 @@ def test_orthanc_is_known_by_its_certificate(first: Deployment, tmp_path: Path) 
     )
     with closing(Archive(right)) as archive:
         assert archive.system()["Version"]
-    wrong = right.model_copy(update={"ca_file": other / "secrets" / "ca"})
+    wrong = right.model_copy(update={"ca_file": foreign / "secrets" / "ca"})
     with closing(Archive(wrong)) as archive, pytest.raises(ArchiveUnavailable):
         archive.system()
 
@@ -162,8 +162,8 @@ def test_orthanc_is_known_by_its_certificate(first: Deployment, tmp_path: Path) 
 def test_what_is_published_is_encrypted(first: Deployment) -> None:
     places = {
         (port, where["HostIp"])
-        for one in first.containers()
-        for port, hosts in one["NetworkSettings"]["Ports"].items()
+        for container in first.containers()
+        for port, hosts in container["NetworkSettings"]["Ports"].items()
         for where in hosts or []
     }
     assert places == {
@@ -175,5 +175,5 @@ def test_what_is_published_is_encrypted(first: Deployment) -> None:
 
 
 def test_the_gateway_and_the_second_machine_s_workers_are_confined_too(first: Deployment, second: Deployment) -> None:
-    for one in (*first.containers(), *second.containers()):
-        check_confined(one)
+    for container in (*first.containers(), *second.containers()):
+        check_confined(container)

@@ -31,12 +31,12 @@ def two_workers(deployment: Deployment) -> Iterator[Deployment]:
 
 
 def hosts(deployment: Deployment) -> set[str]:
-    return {one["Config"]["Hostname"] for one in deployment.containers("worker")}
+    return {container["Config"]["Hostname"] for container in deployment.containers("worker")}
 
 
 def test_a_new_model_rolls_out_while_x_rays_arrive(two_workers: Deployment, archive: Archive) -> None:
     model = onnx.load(PACKAGED_MODEL)
-    properties = {one.key: one.value for one in model.metadata_props}
+    properties = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(model, {**properties, "version": "0.1.0-next"})
     onnx.save(model, two_workers.docker / "models" / "next.onnx")
     two_workers.scale(3)
@@ -53,10 +53,10 @@ def test_a_new_model_rolls_out_while_x_rays_arrive(two_workers: Deployment, arch
     assert done.returncode == 0, done.stderr
     assert "2 new in place of 2 old workers" in done.stdout
     found = verdicts(archive, ids, seconds=180)
-    assert {one["outcome"] for one in found.values()} <= {"judged", "review"}
-    models = [found[one]["model"] for one in ids]
+    assert {verdict["outcome"] for verdict in found.values()} <= {"judged", "review"}
+    models = [found[instance]["model"] for instance in ids]
     assert (models[0], models[-1]) == tuple(
-        f"{properties['name']} {one}" for one in (properties["version"], "0.1.0-next")
+        f"{properties['name']} {version}" for version in (properties["version"], "0.1.0-next")
     )
     after = hosts(two_workers)
     assert len(after) == 2 and not after & before

@@ -42,7 +42,7 @@ class Running:
         self.archive.close()
 
     def upload(self, *files: bytes) -> list[str]:
-        return [self.archive.upload(one) for one in files]
+        return [self.archive.upload(data) for data in files]
 
     def stored(self, instance: str) -> Stored:
         return self.archive.describe([instance])[instance]
@@ -72,15 +72,15 @@ class Running:
 
 @contextmanager
 def running(layout: Layout) -> Iterator[Running]:
-    with Stack(layout) as stack, closing(Running(stack)) as one:
-        yield one
+    with Stack(layout) as stack, closing(Running(stack)) as site:
+        yield site
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One stack with two single-process workers that the fault-free tests share."""
-    with running(Layout(tmp_path_factory.mktemp("site"), workers=2, concurrency=1)) as one:
-        yield one
+    with running(Layout(tmp_path_factory.mktemp("site"), workers=2, concurrency=1)) as site:
+        yield site
 
 
 @pytest.fixture
@@ -90,13 +90,13 @@ def own_site(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 
     def make(start: bool = True, **changes: Any) -> Running:
         layout = replace(Layout(tmp_path / "stack", workers=1, concurrency=1), **changes)
-        one = Running(Stack(layout))
-        made.append(one)
+        site = Running(Stack(layout))
+        made.append(site)
         if start:
-            one.stack.start()
-        return one
+            site.stack.start()
+        return site
 
     yield make
-    for one in made:
-        one.close()
-        one.stack.stop()
+    for site in made:
+        site.close()
+        site.stack.stop()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import Running
-from tests.helpers import HUNG, eventually, fresh, sample
+from tests.helpers import HUNG, PATIENCE, eventually, fresh, sample
 from worker.cli.waiting import wait_for_verdicts
 from worker.contract import VERDICT_KEY
 from worker.orthanc_client import Stored
@@ -82,7 +82,7 @@ def mixed(own_site: object, request: pytest.FixtureRequest) -> Running:
     made: Running = own_site(workers=0, **getattr(request, "param", {}))  # type: ignore[operator]
     judged, damaged, _, slice_ = made.upload(fresh(LEG), fresh(LEG, Modality="DX"), fresh(LEG), fresh("CT_small.dcm"))
     made.archive.write_verdict(judged, "other", {"outcome": "judged", "body_part": "other", "labels": []})
-    made.archive._write_metadata(damaged, VERDICT_KEY, "damaged {")
+    made.archive._write_metadata("instance", damaged, VERDICT_KEY, "damaged {")
     made.archive.write_verdict(slice_, None, {"outcome": "not_an_xray", "labels": []})
     return made
 
@@ -97,7 +97,7 @@ def test_xrays_without_a_verdict_are_counted_by_the_database(mixed: Running) -> 
     assert mixed.archive.count_without_verdict(["CT"]) == 0
     assert len(list(mixed.archive.without_verdict(["CR", "DX"]))) == 2
     assert json.loads(run(mixed, "status", "--format", "json").stdout)["without_verdict"] == 2
-    assert "2 verdicts in 2 studies removed" in run(mixed, "remove").stdout
+    assert "3 verdicts in 3 studies removed" in run(mixed, "remove").stdout
 
 
 def test_xrays_without_a_verdict_are_counted_here_where_the_database_cannot(
@@ -166,17 +166,17 @@ def test_remove_takes_out_exactly_what_is_ours(own_site: object) -> None:
     site: Running = own_site()  # type: ignore[operator]
     ids = site.upload(fresh(LEG), fresh(LEG, BodyPartExamined="CHEST"), fresh("RG3_UNCR.dcm", PixelData=b""))
     site.verdicts(ids)
-    stored = [site.stored(one) for one in ids]
-    resources = {one for each in stored for one in (each.id, each.series, each.study)}
-    for one in stored:
-        site.archive.add_label("study", one.study, "bp-teaching")
-        site.archive.add_label("instance", one.id, "urgent")
+    stored = [site.stored(instance) for instance in ids]
+    resources = {resource for instance in stored for resource in (instance.id, instance.series, instance.study)}
+    for instance in stored:
+        site.archive.add_label("study", instance.study, "bp-teaching")
+        site.archive.add_label("instance", instance.id, "urgent")
     assert run(site, "remove", "--dry-run").stdout == "3 verdicts in 3 studies would be removed\n"
     assert site.labels(ids[1]) == {"bp-other", "bp-mismatch", "urgent"}
     assert run(site, "remove").stdout == "3 verdicts in 3 studies removed\n"
     left = {label for labels in site.archive.labels(sorted(resources)).values() for label in labels}
     assert left == {"bp-teaching", "urgent"}
-    assert all(site.metadata(one) == {} for one in ids)
+    assert all(site.metadata(instance) == {} for instance in ids)
 
 
 def children(data: Path) -> list[str]:
@@ -199,7 +199,7 @@ def test_up_says_where_it_is_and_ctrl_c_stops_it_within_10_seconds(tmp_path: Pat
             assert any(line.startswith(part) for line in lines)
         assert children(data)
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=10 * PATIENCE) == 0
     finally:
         process.kill()
         process.communicate()
@@ -207,15 +207,15 @@ def test_up_says_where_it_is_and_ctrl_c_stops_it_within_10_seconds(tmp_path: Pat
 
 
 def test_two_stacks_beside_each_other_keep_apart(own_site: object) -> None:
-    one: Running = own_site(workers=0, start=False)  # type: ignore[operator]
-    other: Running = own_site(workers=0, start=False, data=one.stack.layout.data.with_name("other"))  # type: ignore[operator]
-    one.stack.start()
-    other.stack.start()
-    [leg] = one.upload(fresh(LEG))
-    assert leg in one.archive.describe([leg])
-    assert other.archive.describe([leg]) == {}
-    eventually(lambda: one.ledger.queue_lengths()["classify"] == 1)
-    assert other.ledger.queue_lengths()["classify"] == 0
+    first: Running = own_site(workers=0, start=False)  # type: ignore[operator]
+    second: Running = own_site(workers=0, start=False, data=first.stack.layout.data.with_name("second"))  # type: ignore[operator]
+    first.stack.start()
+    second.stack.start()
+    [leg] = first.upload(fresh(LEG))
+    assert leg in first.archive.describe([leg])
+    assert second.archive.describe([leg]) == {}
+    eventually(lambda: first.ledger.queue_lengths()["classify"] == 1)
+    assert second.ledger.queue_lengths()["classify"] == 0
 
 
 def test_nothing_survives_when_up_is_killed(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_demo_ends_by_itself_without_a_terminal_and_shows_every_verdict() -> Non
     assert done.returncode == 0, done.stdout + done.stderr
     for scan, part in (("RG1", "adult_chest"), ("RG3", "other")):
         for encoding in ("J2KI", "J2KR", "UNCI", "UNCR"):
-            [line] = [one for one in done.stdout.splitlines() if f"{scan}_{encoding}" in one]
+            [line] = [line for line in done.stdout.splitlines() if f"{scan}_{encoding}" in line]
             assert part in line
     assert "8 distinct instances uploaded" in done.stdout
     assert "/tools/find" in done.stdout

@@ -41,8 +41,8 @@ def test_labelled_images_become_files_and_a_manifest(site: Running, tmp_path: Pa
     files = [fresh(LEG, study=study), fresh(LEG, study=study), fresh(CHEST, PatientAge="034Y")]
     ids = site.upload(*files, fresh("CT_small.dcm"), fresh(CHEST), fresh(LEG))
     both = f"{label}-both"
-    for one in (*ids[:2], ids[3]):
-        site.archive.add_label("instance", one, label)
+    for instance in (*ids[:2], ids[3]):
+        site.archive.add_label("instance", instance, label)
     site.archive._client.put(f"{site.stack.url}/instances/{ids[2]}/metadata/5999", content=both)
     for name in (label, both):
         site.archive.add_label("instance", ids[4], name)
@@ -58,9 +58,9 @@ def test_labelled_images_become_files_and_a_manifest(site: Running, tmp_path: Pa
     legs = frame["class"] == "other"
     assert len(set(group_of(frame)[legs])) == 1
     assert list(frame["age"][~legs]) == [34]
-    assert {Path(one).read_bytes() for one in frame["path"]} == set(files)
+    assert {Path(path).read_bytes() for path in frame["path"]} == set(files)
     text = (tmp_path / "manifest.csv").read_text()
-    assert not any(patient_of(one) in text for one in files)
+    assert not any(patient_of(data) in text for data in files)
     assert run(site, *marks, "--dataset", "ours", "--out", tmp_path).returncode == 0
     assert (tmp_path / "manifest.csv").read_text() == text  # a later export names everything alike
 

@@ -67,8 +67,8 @@ def test_it_is_added_to_an_archive_with_users_and_images(
     site = own_site(plugin_folder=plugin_folder, plugin={"FirstStart": "whole-archive"}, **both)
     [new] = site.upload(fresh(LEG))
     verdicts = site.verdicts([*old, new])
-    assert {one["body_part"] for one in verdicts.values()} == {"other"}
-    assert all(site.labels(site.stored(one).study) == {"bp-other"} for one in (*old, new))
+    assert {verdict["body_part"] for verdict in verdicts.values()} == {"other"}
+    assert all(site.labels(site.stored(instance).study) == {"bp-other"} for instance in (*old, new))
     assert site.metadata(new)["BodyPart"] == "other"
     assert new in site.find(Level="Instance", MetadataQuery={"BodyPart": "other"})
 
@@ -94,7 +94,7 @@ def test_debians_own_configuration_takes_it_as_documented(tree: Tree, plugin_fol
         "import orthanc\n"
         f"folder = pathlib.Path({str(plugin_folder)!r})\n"
         "sys.path += [str(folder), str(folder / 'lib')]\n"
-        "names = {one.stem for one in (folder / 'lib').iterdir() if one.suffix != '.dist-info'}\n"
+        "names = {path.stem for path in (folder / 'lib').iterdir() if path.suffix != '.dist-info'}\n"
         "for name in names: importlib.import_module(name)\n"
         "from orthanc_plugin.wiring import register\n"
         "register()\n"

@@ -115,13 +115,13 @@ def test_json_of_a_wrong_shape_is_an_archive_that_cannot_be_had(archive: Archive
 
 @pytest.mark.parametrize(
     ("method", "key"),
-    [("describe", "ParentSeries"), ("describe", "ParentStudy"), ("in_study", "ID"), ("identifier", "Version")],
+    [("describe", "ParentSeries"), ("describe", "ParentStudy"), ("in_study", "ID"), ("system", "Version")],
 )
 def test_a_missing_key_is_an_archive_that_cannot_be_had(
     archive: Archive, between: Proxy, leg: str, site: Running, method: str, key: str
 ) -> None:
     between.after = lambda _, path, true: replace(true, body=true.body.replace(key.encode(), b"Unknown"))
-    arguments = {"describe": [[leg]], "in_study": [site.stored(leg).study], "identifier": []}[method]
+    arguments = {"describe": [[leg]], "in_study": [site.stored(leg).study], "system": []}[method]
     with pytest.raises(ArchiveUnavailable, match=key):
         getattr(archive, method)(*arguments)
     between.well()

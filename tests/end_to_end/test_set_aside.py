@@ -126,7 +126,7 @@ def test_what_no_worker_takes_is_a_dead_letter_after_hours_and_judged_after_the_
     assert "the archive another" in reasons[0] and f"message version {MESSAGE_VERSION + 1}" in reasons[1]
 
     site.stack.stop_worker(name)
-    site.stack.layout = replace(site.stack.layout, app="tests.end_to_end.next_version")
+    site.stack.layout = replace(site.stack.layout, app="tests.end_to_end.apps.next_version")
     site.stack.wait_for_worker(site.stack.launch_worker())
     assert run(site, "dead-letters", "retry").stdout == "2 messages put back\n"
     assert site.verdicts([leg], 120)[leg]["outcome"] == "judged"
@@ -135,20 +135,20 @@ def test_what_no_worker_takes_is_a_dead_letter_after_hours_and_judged_after_the_
 
 def test_a_message_that_came_to_the_workers_of_another_orthanc_finds_its_own(own_site: Site) -> None:
     site = own_site(with_plugin=False)
-    other = own_site(
+    second = own_site(
         workers=0,
         with_plugin=False,
-        data=site.stack.layout.data.with_name("other"),
+        data=site.stack.layout.data.with_name("second"),
         environment={"DICOM_ROUTER_REDIS_URL": site.stack.redis_url},
     )
-    [leg] = other.upload(fresh(LEG))
-    send(site, make_message(other.archive.identifier(), [leg]))
+    [leg] = second.upload(fresh(LEG))
+    send(site, make_message(second.archive.identifier(), [leg]))
     eventually(lambda: site.ledger.queue_lengths() == {"classify": 0, "backfill": 0, "unacked": 0, "parked": 1})
     with redis.Redis.from_url(site.stack.redis_url) as client:
-        counts = [queue_lengths(client, archive.identifier())["parked"] for archive in (site.archive, other.archive)]
+        counts = [queue_lengths(client, archive.identifier())["parked"] for archive in (site.archive, second.archive)]
     assert counts == [0, 1]  # it is no reason for the first one's plugin to wait
-    other.stack.wait_for_worker(other.stack.launch_worker())
-    assert other.verdicts([leg], 180)[leg]["outcome"] == "judged"
+    second.stack.wait_for_worker(second.stack.launch_worker())
+    assert second.verdicts([leg], 180)[leg]["outcome"] == "judged"
     eventually(lambda: sum(site.ledger.queue_lengths().values()) == 0)
     assert number_of_dead_letters(site) == 0
 
@@ -159,7 +159,9 @@ def test_a_process_that_dies_while_it_sets_a_message_aside_loses_nothing(
     own_site: Site, tmp_path: Path, kind: str, moment: str
 ) -> None:
     died = tmp_path / "died"
-    site = own_site(with_plugin=False, app="tests.end_to_end.dying", environment={"DIES": moment, "DIED": str(died)})
+    site = own_site(
+        with_plugin=False, app="tests.end_to_end.apps.dying", environment={"DIES": moment, "DIED": str(died)}
+    )
     send(site, {"v": 1 if kind == "malformed" else 99, "ids": []})
     key = ("HLEN", "dicom-router:dead-letters") if kind == "malformed" else ("ZCARD", "dicom-router:parked")
 
@@ -174,7 +176,7 @@ def test_a_process_that_dies_while_it_sets_a_message_aside_loses_nothing(
 
 
 def test_an_image_that_provokes_a_fault_of_the_worker_fails_alone(own_site: Site) -> None:
-    site = own_site(workers=0, app="tests.end_to_end.poisoned", environment={"POISON_RAISES": "1"})
+    site = own_site(workers=0, app="tests.end_to_end.apps.poisoned", environment={"POISON_RAISES": "1"})
     poison = "POISONED^IMAGE"
     ids = site.upload(fresh(LEG), fresh(LEG, PatientName=poison), fresh(LEG))
     eventually(lambda: site.ledger.queue_lengths()["classify"])

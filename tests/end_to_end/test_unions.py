@@ -146,8 +146,8 @@ def test_a_union_that_cannot_be_read_counts_as_none(study: Study, text: str) -> 
 def test_another_prefix_is_somebody_elses_and_stays_noted(study: Study) -> None:
     hand = study.add()
     study.record(spine=hand)
-    other = replace(study.recorder, prefix="body-")
-    other.record(study.id, {hand.id: Verdict("judged", study.card, "other", 0.9)})
+    recorder = replace(study.recorder, prefix="body-")
+    recorder.record(study.id, {hand.id: Verdict("judged", study.card, "other", 0.9)})
     assert study.labels() == {"bp-spine", "body-other"}
     assert study.union() == ["body-other", "bp-spine"]
 
@@ -285,7 +285,7 @@ def test_revisions_are_kept_where_orthanc_checks_them(
     own_site: Callable[..., Running], card: ModelCard, tmp_path: Path
 ) -> None:
     try:
-        program = private_orthanc(DEBIAN_FORKY, print)
+        program = private_orthanc(DEBIAN_FORKY)
     except ConfigError as error:
         pytest.skip(f"{error}")
     site = own_site(workers=0, with_plugin=False, program=program, orthanc={"CheckRevisions": True})

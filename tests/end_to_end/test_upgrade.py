@@ -49,7 +49,7 @@ def test_old_and_new_workers_side_by_side_lose_nothing(own_site: Callable[..., R
     eventually(lambda: site.ledger.queue_lengths() == {"classify": 0, "backfill": 0, "unacked": 0, "parked": 1})
     assert judged(site) == {"worker1": 4}
 
-    site.stack.layout = replace(site.stack.layout, app="tests.end_to_end.next_version")
+    site.stack.layout = replace(site.stack.layout, app="tests.end_to_end.apps.next_version")
     new = site.stack.launch_worker()
     eventually(lambda: judged(site).get(new) == 2, 240, "the new worker's verdicts")
     site.stack.stop_worker("worker1")

@@ -60,30 +60,30 @@ def test_an_upload_over_c_store_gets_its_verdict_too(site: Running, tmp_path: Pa
 def test_queries_by_label_and_by_metadata_find_exactly_what_they_should(site: Running) -> None:
     chest, leg = site.upload(fresh(CHEST), fresh(LEG))
     verdicts = site.verdicts([chest, leg])
-    of_chest, of_leg = (class_label(verdicts[one]) for one in (chest, leg))
+    of_chest, of_leg = (class_label(verdicts[instance]) for instance in (chest, leg))
     assert of_chest != of_leg
-    for one, own, others in ((chest, of_chest, of_leg), (leg, of_leg, of_chest)):
+    for instance, own, other in ((chest, of_chest, of_leg), (leg, of_leg, of_chest)):
         for level, resource in (
-            ("Instance", one),
-            ("Series", site.stored(one).series),
-            ("Study", site.stored(one).study),
+            ("Instance", instance),
+            ("Series", site.stored(instance).series),
+            ("Study", site.stored(instance).study),
         ):
             assert resource in site.find(Level=level, Labels=[own])
-            assert resource not in site.find(Level=level, Labels=[others])
-    values = {one: site.metadata(one)["BodyPart"] for one in (chest, leg)}
-    for one, value in values.items():
+            assert resource not in site.find(Level=level, Labels=[other])
+    values = {instance: site.metadata(instance)["BodyPart"] for instance in (chest, leg)}
+    for instance, value in values.items():
         found = site.find(Level="Instance", MetadataQuery={"BodyPart": value})
-        assert {chest, leg} & found == {one}
+        assert {chest, leg} & found == {instance}
 
 
 def test_what_is_no_x_ray_is_left_alone(site: Running) -> None:
     ct, report = site.upload(fresh("CT_small.dcm"), fresh("test-SR.dcm"))
     [leg] = site.upload(fresh(LEG))
     site.verdicts([leg])  # the change log is followed in order: both others have been passed
-    for one in (ct, report):
-        stored = site.stored(one)
-        assert all(site.labels(resource) == set() for resource in (one, stored.series, stored.study))
-        assert site.metadata(one) == {}
+    for instance in (ct, report):
+        stored = site.stored(instance)
+        assert all(site.labels(resource) == set() for resource in (instance, stored.series, stored.study))
+        assert site.metadata(instance) == {}
 
 
 def test_an_object_of_an_x_ray_modality_that_is_no_image_gets_no_label(site: Running) -> None:
@@ -169,24 +169,24 @@ def test_two_workers_on_one_study_leave_the_union_of_labels(site: Running) -> No
     study = generate_uid()
     files = [fresh(CHEST if n % 2 else LEG, study=study, PatientID="UNION") for n in range(8)]
     with ThreadPoolExecutor(4) as pool:
-        ids = [one for [one] in pool.map(site.upload, files)]
-    expected = {label for one in site.verdicts(ids).values() for label in one["labels"]}
+        ids = [instance for [instance] in pool.map(site.upload, files)]
+    expected = {label for verdict in site.verdicts(ids).values() for label in verdict["labels"]}
     assert len(expected) == 2
-    studies = {site.stored(one).study for one in ids}
+    studies = {site.stored(instance).study for instance in ids}
     assert len(studies) == 1
     assert site.labels(studies.pop()) == expected
-    for one in ids:
-        assert site.labels(site.stored(one).series) == site.labels(one)
+    for instance in ids:
+        assert site.labels(site.stored(instance).series) == site.labels(instance)
 
 
 def test_200_uploads_by_4_clients_each_get_exactly_one_verdict_and_class_label(site: Running) -> None:
     before = site.ledger.inferences()
     files = [fresh(LEG if n % 4 else CHEST) for n in range(200)]
     with ThreadPoolExecutor(4) as pool:
-        ids = [one for [one] in pool.map(site.upload, files)]
+        ids = [instance for [instance] in pool.map(site.upload, files)]
     verdicts = site.verdicts(ids, seconds=240)
-    for one, verdict in verdicts.items():
-        assert site.labels(one) == {class_label(verdict)}
+    for instance, verdict in verdicts.items():
+        assert site.labels(instance) == {class_label(verdict)}
     # No fault happened, so each image was inferred once, by one of two workers.
     by_worker = {name: n - before.get(name, 0) for name, n in site.ledger.inferences().items()}
     assert sum(by_worker.values()) == 200

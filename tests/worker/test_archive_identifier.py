@@ -15,7 +15,7 @@ from worker.errors import ArchiveUnavailable
 from worker.orthanc_client import Archive
 from worker.settings import Settings
 
-SYSTEM = json.dumps({"DatabaseServerIdentifier": "of-orthanc"})
+SYSTEM = json.dumps({"Version": "1.12.7", "DatabaseServerIdentifier": "of-orthanc"})
 
 
 @contextmanager
@@ -62,5 +62,5 @@ def test_a_plugin_that_does_not_know_the_name_yet_is_waited_for() -> None:
 
 @pytest.mark.parametrize("status", ["<html>", "[1]", "5"])
 def test_what_is_no_status_is_an_archive_that_is_not_there(status: str) -> None:
-    with orthanc(status) as archive, pytest.raises(ArchiveUnavailable, match="no status"):
+    with orthanc(status) as archive, pytest.raises(ArchiveUnavailable, match="JSON"):
         archive.identifier()

@@ -19,5 +19,5 @@ def compare(folders: tuple[Path, ...], out: Path, speed: Path | None) -> None:
     """One table of several evaluations; differences are to the first of FOLDERS, on the images of both."""
     from train.measure.compare import read_result, read_speeds, rows_of, write_table
 
-    rows = rows_of([read_result(one) for one in folders], read_speeds(speed) if speed else {})
+    rows = rows_of([read_result(folder) for folder in folders], read_speeds(speed) if speed else {})
     click.echo(write_table(rows, out), nl=False)

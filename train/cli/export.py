@@ -52,7 +52,7 @@ def export(
         checkpoint,
         out,
         manifest,
-        [one for one in precisions if one in variants and "none" not in variants],
+        [precision for precision in precisions if precision in variants and "none" not in variants],
         splits=splits,
         licences=read_licences(licences) if licences else None,
         cache=cache,

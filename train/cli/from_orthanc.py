@@ -55,8 +55,8 @@ def from_orthanc(
 
     settings = get_settings()
     wanted = [
-        *(read_wanted("label", one, settings.label_prefix) for one in labels),
-        *(read_wanted("metadata", one, settings.label_prefix) for one in metadata),
+        *(read_wanted("label", label, settings.label_prefix) for label in labels),
+        *(read_wanted("metadata", text, settings.label_prefix) for text in metadata),
     ]
     if not wanted:
         raise click.UsageError("name at least one --label or --metadata.")

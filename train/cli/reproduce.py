@@ -91,7 +91,7 @@ def reproduce(
     choices = choose_recipes(names or (SMOKE_RECIPES if smoke else (*PAPER_RECIPES, DEFAULT_RECIPE)), overrides, smoke)
     left_out: dict[str, str] = {}
     folder = None if weights in (None, "none") else Path(str(weights))
-    if weights != "none" and any(networks_of(one.recipe) for one in choices):
+    if weights != "none" and any(networks_of(choice.recipe) for choice in choices):
         choices, left_out = with_weights(choices, folder)
     found = find_data(data, out, allowed)
     refused = found.missing and not (allow_missing or smoke)

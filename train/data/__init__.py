@@ -1,1 +1,1 @@
-"""Images and their labels: manifests, splits, sources, and what is read from folders or an Orthanc."""
+"""Images and their labels: manifests, splits, sources, and data sets read from a folder or an Orthanc."""

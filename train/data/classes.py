@@ -45,10 +45,10 @@ class ClassSet:
 
     names: in the order of the model's outputs.
     partial: labels that name several classes, such as a chest of unknown age,
-    and the classes that they admit. They can be learned from, and are never answered.
+    and the classes that they admit. They are used in training and never predicted.
 
     Raises ConfigError for a name that cannot be a label or is reserved, a name
-    that is there twice, and a partial label that names fewer than two classes.
+    that occurs twice, and a partial label that names fewer than two classes.
     """
 
     names: tuple[str, ...]
@@ -114,7 +114,7 @@ class ClassSet:
         return None
 
     def only(self, names: Sequence[str]) -> ClassSet:
-        """Other classes, with those of the partial labels of which all classes are among them."""
+        """A set of the classes `names`, with the partial labels whose classes are all among them."""
         kept = {label: several for label, several in self.partial.items() if set(several) <= set(names)}
         return ClassSet(tuple(names), {label: several for label, several in kept.items() if label not in names})
 
@@ -152,7 +152,7 @@ def classes_of(labels: Iterable[str]) -> ClassSet:
 
 
 def name_of(text: str) -> str:
-    """A text as the name of a class: "Left knee" is Left_knee. Raises ConfigError where that gives no name."""
+    """The class name for a text: "Left knee" gives Left_knee. Raises ConfigError where no valid name results."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", text.strip()).strip("_")
     _check(name or text)
     return name

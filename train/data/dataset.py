@@ -1,4 +1,4 @@
-"""Everything between a manifest and training: licences, decoding, splits, and the check that no split knows another."""
+"""From a manifest to images for training: licences, decoding, splits, and the check for leaks between splits."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DataOptions:
-    """What may be said about data beside the manifest; every part has a default.
+    """Options for loading data; each has a default.
 
-    licences: those that are allowed; None for all. splits: the file that
-    keeps who is in which split; None for splits.csv in the results' folder.
+    licences: the allowed licences; None for all. splits: file with the split of
+    each image; None for splits.csv in the results' folder.
     cache: folder of decoded images; None for cache/ in the results' folder.
-    allow_leaks: tell of patients and pictures in two splits, and go on.
-    shares: of the splits, where the manifest has none. seed: of their division.
-    left_out: sources of which nothing is learned (see train.data.split).
+    allow_leaks: log patients and pictures that are in two splits, and continue.
+    shares: share of each split, used where the manifest has no splits. seed: of the random division.
+    left_out: sources that are excluded from training (see train.data.split).
     """
 
     licences: tuple[str, ...] | None = None
@@ -51,10 +51,10 @@ class DataOptions:
 class Loaded:
     """Usable images of a manifest.
 
-    frame: as read_manifest gives it, without broken files; `split` says where each row belongs by
-    the splits file: train, val, test, or a name of the manifest's own.
-    images: of the same length, as train.data.images holds them. broken: files left out.
-    classes: those of the whole manifest, or those that were asked for.
+    frame: as read_manifest returns it, without broken files; the column `split` comes from
+    the splits file: train, val, test, or another name that the manifest uses.
+    images: one for each row, see train.data.images. broken: number of files left out.
+    classes: those of the whole manifest, or those that were requested.
     """
 
     frame: pd.DataFrame
@@ -85,18 +85,18 @@ def load(
     size: int = LONGEST_SIDE,
     classes: ClassSet | None = None,
 ) -> Loaded:
-    """Read a manifest or a folder, decode what is new, divide and check.
+    """Read a manifest or a folder, decode new images, assign splits and check them.
 
-    out: the results' folder. size: what is trained on (pixels a side). classes: as for read_manifest.
+    out: the results' folder. size: side of the training images in pixels. classes: as for read_manifest.
 
-    Raises ConfigError: for a manifest that cannot be used, splits made from
-    other images, and a patient or a near-duplicate in two splits.
+    Raises ConfigError for a manifest that cannot be used, for splits made from
+    other images, and for a patient or a near-duplicate in two splits.
     """
     options = options or DataOptions()
     frame = read_manifest(manifest, licences=options.licences, classes=classes)
     cache = ImageCache(options.cache or out / "cache", size)
     known = cache.fill(list(frame["path"]))
-    usable = np.array([not one.broken for one in known], bool)
+    usable = np.array([not entry.broken for entry in known], bool)
     duplicates = duplicates_among(known)
     path = options.splits or out / "splits.csv"
     split = read_or_make_splits(frame, path, options.shares, options.seed, duplicates, options.left_out)
@@ -107,10 +107,12 @@ def load(
 
 
 def check_classes(loaded: Loaded, manifest: Path, described: Collection[str]) -> None:
-    """Raises ConfigError where the images of `loaded` do not teach the classes.
+    """Check that a model of these classes can be trained on the images of `loaded`.
 
-    That is: fewer than two classes, a class without an image (of the paper's five some may lack), and a
-    description, by class in `described`, of what is no class.
+    described: the classes that the recipe describes.
+
+    Raises ConfigError for fewer than two classes, for a class without an image (of the paper's five classes some
+    may have none), and for a name in `described` that is not a class.
     """
     classes = loaded.classes
     log.info(f"classes: {', '.join(classes)}")
@@ -132,6 +134,6 @@ def check_classes(loaded: Loaded, manifest: Path, described: Collection[str]) ->
 
 def duplicates_among(known: Sequence[Known]) -> list[tuple[int, int]]:
     """Pairs of near-duplicates, as indices of `known`; broken files have none."""
-    rows = [row for row, one in enumerate(known) if not one.broken]
+    rows = [row for row, entry in enumerate(known) if not entry.broken]
     pairs = near_duplicates([Fingerprint(known[row].phash, known[row].thumbnail) for row in rows])
-    return [(rows[one], rows[other]) for one, other in pairs]
+    return [(rows[first], rows[second]) for first, second in pairs]

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 DICOM_SUFFIXES = (".dicom", ".dcm")
 SUFFIXES = (*DICOM_SUFFIXES, ".png", ".jpg", ".jpeg")
 READERS = 4
-"""Threads that read headers: they wait for the disk."""
+"""Threads that read headers; reading is limited by the disk."""
 
 
 def read_folder(root: Path) -> pd.DataFrame:
     """One row an image: file (relative to root), class, split, dataset, patient, age, licence.
 
-    A folder is a split by any of its names (train, Training, val, ...), else a class;
-    what lies deeper belongs to its class. dataset is the root's name.
+    A top folder with the name of a split (train, Training, val, ...) is a split, any other folder a class;
+    files in deeper folders belong to that class. dataset is the root's name.
     patient is a salted hash (see train.data.headers), new in each run, and empty for PNG and JPEG.
 
     Raises ConfigError for an image outside a class's folder, and where there is no image.
@@ -50,9 +50,9 @@ def read_folder(root: Path) -> pd.DataFrame:
         )
     with ThreadPoolExecutor(READERS) as pool:
         found = pool.map(_header, [root / file for file in files])
-        with progress(found, len(files), "reading headers") as each:
-            headers = list(each())
-    patients = Pseudonyms().patients([one or Header() for one in headers])
+        with progress(found, len(files), "reading headers") as items:
+            headers = list(items())
+    patients = Pseudonyms().patients([header or Header() for header in headers])
     return pd.DataFrame(
         {
             "file": [file.as_posix() for file in files],
@@ -60,14 +60,14 @@ def read_folder(root: Path) -> pd.DataFrame:
             "split": [split for split, _ in places],
             "dataset": root.resolve().name,
             "patient": patients,
-            "age": [one.age if one else float("nan") for one in headers],
+            "age": [header.age if header else float("nan") for header in headers],
             "licence": "",
         }
     )
 
 
 def _place(root: Path, file: Path) -> tuple[str, str]:
-    """(split, class) by a file's folders."""
+    """(split, class) from the folders of a file; the split is "" where no folder names one."""
     folders = file.parts[:-1]
     split = split_named(folders[0]) if folders else None
     inside = folders[1:] if split else folders
@@ -79,7 +79,7 @@ def _place(root: Path, file: Path) -> tuple[str, str]:
 
 
 def _header(path: Path) -> Header | None:
-    """None for a picture and for what is no DICOM file: decoding says later what is wrong with it."""
+    """The header of a DICOM file; None for PNG, JPEG and broken files, which decoding reports later."""
     import pydicom
 
     if path.suffix.lower() not in DICOM_SUFFIXES:

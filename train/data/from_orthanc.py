@@ -1,4 +1,4 @@
-"""Images of an Orthanc as a dataset: files and a manifest, chosen by what people have labelled."""
+"""Export labelled images of an Orthanc as a data set: DICOM files and a manifest."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FETCHERS = 4
-"""Files that are fetched at once: the archive has other work too."""
+"""Concurrent downloads, few so that the archive can serve other clients."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One mark by which images are chosen, and the class that it means.
+    """A label or metadata value that selects images, and the class that it stands for.
 
     kind `label`: name is a label. kind `metadata`: name is a metadata's name, value its value.
     """
@@ -46,7 +46,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Exported:
-    """manifest: the file written. The rest are counts of images."""
+    """manifest: path of the written file. The other fields count images."""
 
     manifest: Path
     images: int
@@ -56,9 +56,10 @@ class Exported:
 
 
 def read_wanted(kind: Literal["label", "metadata"], text: str, prefix: str) -> Wanted:
-    """LABEL[=CLASS], or NAME=VALUE[=CLASS]; without a class, the label or the value must be one of the paper's.
+    """Parse LABEL[=CLASS] or NAME=VALUE[=CLASS].
 
-    prefix: of our own labels, which a class's name may carry. Raises ConfigError.
+    Without CLASS, the label or the value must name one of the paper's classes.
+    prefix: of the router's own labels; it is removed before the name is compared. Raises ConfigError.
     """
     parts = text.split("=")
     least = 1 if kind == "label" else 2
@@ -85,107 +86,107 @@ def export_from(
 ) -> Exported:
     """Write images/*.dcm and manifest.csv into `out`.
 
-    level: where labels are looked for; a study's label means all its images.
-    dataset: the source's name in the manifest. accept_predictions: also take
-    what a model wrote, as its recorded verdict says.
+    level: resource that carries the labels; the label of a study selects all its images.
+    dataset: the source's name in the manifest. accept_predictions: also export
+    images whose label was written by a model, according to their recorded verdict.
 
-    Files and patients are named by hashes with a salt that lies in `out`, so
-    that a later export names them alike and fetches nothing twice. The files
-    are as Orthanc has them, patients' data included.
+    Files and patients are named by salted hashes. The salt is stored in `out`, so
+    that a later export gives the same names and downloads only new files. The files
+    are unchanged and contain patient data.
 
-    Raises ConfigError where nothing is found, or where a model wrote the
+    Raises ConfigError where no image is found, or where a model wrote the
     labels; ArchiveUnavailable.
     """
     from worker.console import progress
 
     meanings, predicted = _chosen(archive, wanted, level, accept_predictions)
-    ambiguous = [one for one, classes in meanings.items() if len(classes) > 1]
-    ids = sorted(one for one, classes in meanings.items() if len(classes) == 1)
+    ambiguous = [instance for instance, classes in meanings.items() if len(classes) > 1]
+    ids = sorted(instance for instance, classes in meanings.items() if len(classes) == 1)
     folder = out / "images"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     pseudonyms = Pseudonyms(salt_of(out / "salt"))
-    names = {one: f"{pseudonyms.of('instance', one)}.dcm" for one in ids}
+    names = {instance: f"{pseudonyms.of('instance', instance)}.dcm" for instance in ids}
     rows: list[tuple[str, Header]] = []
     not_xrays = broken = 0
     with ThreadPoolExecutor(FETCHERS) as pool:
-        fetched = pool.map(lambda one: _fetch(archive, one, folder / names[one]), ids)
-        with progress(fetched, len(ids), "fetching") as each:
-            for one, header in zip(ids, each()):
+        fetched = pool.map(lambda instance: _fetch(archive, instance, folder / names[instance]), ids)
+        with progress(fetched, len(ids), "fetching") as items:
+            for instance, header in zip(ids, items()):
                 if isinstance(header, Header) and (not header.modality or header.modality in XRAY_MODALITIES):
-                    rows.append((one, header))
+                    rows.append((instance, header))
                 elif isinstance(header, Header):
                     not_xrays += 1
-                    (folder / names[one]).unlink()
+                    (folder / names[instance]).unlink()
                 else:
                     broken += 1
-                    log.warning(f"left out instance {one}: {header}")
-    marks = [("model" if one in predicted else "people") for one, _ in rows]
-    _write(rows, [next(iter(meanings[one])) for one, _ in rows], marks, names, pseudonyms, dataset, out)
+                    log.warning(f"left out instance {instance}: {header}")
+    marks = [("model" if instance in predicted else "people") for instance, _ in rows]
+    _write(rows, [next(iter(meanings[instance])) for instance, _ in rows], marks, names, pseudonyms, dataset, out)
     return Exported(out / "manifest.csv", len(rows), len(ambiguous), not_xrays, broken)
 
 
 def _chosen(
     archive: Archive, wanted: Sequence[Wanted], level: Level, accept_predictions: bool
 ) -> tuple[dict[str, set[str]], set[str]]:
-    """Classes by instance id, and the instances whose mark a model wrote."""
+    """Classes by instance id, and the instances whose label or metadata a model wrote."""
     meanings: dict[str, set[str]] = {}
     predicted: set[str] = set()
-    for one in wanted:
+    for mark in wanted:
         found = 0
         from_model: set[str] = set()
-        for group in _groups(archive, one, level):
+        for group in _groups(archive, mark, level):
             found += len(group)
-            if any(_is_prediction(stored, one) for stored in group):
+            if any(_is_prediction(stored, mark) for stored in group):
                 from_model.update(stored.id for stored in group)
             for stored in group:
-                meanings.setdefault(stored.id, set()).add(one.meaning)
+                meanings.setdefault(stored.id, set()).add(mark.meaning)
         if not found:
-            raise ConfigError(f"{archive.url}: no image has {one.said}{_elsewhere(archive, one, level)}.")
+            raise ConfigError(f"{archive.url}: no image has {mark.said}", _where_it_is(archive, mark, level))
         if from_model and not accept_predictions:
             raise ConfigError(
-                f"{archive.url}: {len(from_model)} of {found} images with {one.said} have it from a model (their "
+                f"{archive.url}: {len(from_model)} of {found} images with {mark.said} have it from a model (their "
                 f"{VERDICT_NAME} says so)",
-                "a model that learns from them learns its teacher's mistakes. Let people label with a label of "
-                "their own, or say --accept-predictions",
+                "let people set a label of their own, or use --accept-predictions; a model trained on predictions "
+                "repeats their mistakes",
             )
         predicted |= from_model
     return meanings, predicted
 
 
-def _groups(archive: Archive, one: Wanted, level: Level) -> Iterator[list[Stored]]:
-    """Instances that have a mark, together with those that share the resource it stands on."""
-    if one.kind == "label":
-        yield from archive.with_label(one.name, level)
+def _groups(archive: Archive, mark: Wanted, level: Level) -> Iterator[list[Stored]]:
+    """Instances that a label or metadata value selects, grouped by the resource that carries it."""
+    if mark.kind == "label":
+        yield from archive.with_label(mark.name, level)
     else:
-        yield from ([stored] for stored in archive.with_metadata(one.name, one.value))
+        yield from ([stored] for stored in archive.with_metadata(mark.name, mark.value))
 
 
-def _is_prediction(stored: Stored, one: Wanted) -> bool:
+def _is_prediction(stored: Stored, mark: Wanted) -> bool:
     if stored.verdict is None:
         return False
-    if one.kind == "label":
-        return one.name in stored.verdict.get("labels", ())
-    return one.name in (BODY_PART_NAME, str(BODY_PART_KEY))
+    if mark.kind == "label":
+        return mark.name in stored.verdict.get("labels", ())
+    return mark.name in (BODY_PART_NAME, str(BODY_PART_KEY))
 
 
-def _elsewhere(archive: Archive, one: Wanted, level: Level) -> str:
-    """Where a label that was not found at one level is."""
-    if one.kind == "metadata":
-        return ""
+def _where_it_is(archive: Archive, mark: Wanted, level: Level) -> str:
+    """The remedy for a label or metadata value that no image has at this level."""
+    if mark.kind == "metadata":
+        return "check the name and the value in Orthanc"
     levels: tuple[Level, ...] = ("study", "series", "instance")
-    found = [other for other in levels if other != level and archive.find_label(one.name, other)]
-    return f" at the level {level}; it is there with --level {found[0]}" if found else ""
+    found = [place for place in levels if place != level and archive.find_label(mark.name, place)]
+    return f"it is there with --level {found[0]}" if found else "check the spelling of the label in Orthanc"
 
 
 def _fetch(archive: Archive, instance: str, target: Path) -> Header | BadInput | str:
-    """The header of an instance whose file now lies at `target`, or why it does not."""
+    """Download an instance to `target` unless it is there; its header, or the reason why it cannot be used."""
     import pydicom
 
     try:
         if not target.is_file():
             data = archive.fetch(instance)
             if data is None:
-                return "it has just been deleted"
+                return "it was deleted during the export"
             pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=TAGS)
             part = target.with_suffix(".part")
             part.write_bytes(data)
@@ -198,9 +199,9 @@ def _fetch(archive: Archive, instance: str, target: Path) -> Header | BadInput |
     except OSError as error:
         raise ConfigError(
             f"{target}: cannot be written ({error.strerror})",
-            "make room, or name another --out",
+            "free space on the disk, or name another --out",
         ) from error
-    except Exception as error:  # pydicom raises many kinds on broken headers; their words may quote it
+    except Exception as error:  # pydicom raises many kinds on broken headers; messages may quote the header
         return f"its header cannot be read ({type(error).__name__})"
 
 
@@ -217,7 +218,7 @@ def _write(
 
     frame = pd.DataFrame(
         {
-            "file": [f"images/{names[one]}" for one, _ in rows],
+            "file": [f"images/{names[instance]}" for instance, _ in rows],
             "class": list(classes),
             "dataset": dataset,
             "patient": pseudonyms.patients([header for _, header in rows]),

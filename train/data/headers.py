@@ -1,4 +1,4 @@
-"""What a DICOM header says of a patient, in a form that tells nobody who that is."""
+"""Patient, study and age from DICOM headers, with pseudonyms in place of identifiers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 TAGS = ["PatientID", "StudyInstanceUID", "PatientAge", "Modality"]
 
 OLDEST = 90
-"""Years; above, an age itself can tell who it is (as in HIPAA's list of identifiers)."""
+"""Years; higher ages are cut to this, since they can identify a person (45 CFR 164.514(b), HIPAA)."""
 MOST_STUDIES = 20
 """Studies of one Patient ID, above which it may be a placeholder."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """patient_id, study: as the file has them, never to be written anywhere. age: years, or nan."""
+    """patient_id, study: unchanged identifiers, which must not be written to a file. age: years, or nan."""
 
     patient_id: str = ""
     study: str = ""
@@ -32,7 +32,7 @@ class Header:
 
 
 def header_of(dataset: Dataset) -> Header:
-    """What is needed of a data set; whatever is missing or broken is empty."""
+    """The fields of Header from a DICOM data set; missing or broken values are empty."""
 
     def text(keyword: str) -> str:
         try:
@@ -53,7 +53,7 @@ def age_in_years(text: str) -> float:
 
 
 def salt_of(path: Path) -> bytes:
-    """The salt that an earlier run left in a file, or a new one, written there for its owner only."""
+    """The salt in the file; where there is no file, a new salt, written with mode 0600."""
     if path.is_file():
         return bytes.fromhex(path.read_text(encoding="ascii").strip())
     salt = secrets.token_bytes(32)
@@ -63,34 +63,36 @@ def salt_of(path: Path) -> bytes:
 
 
 class Pseudonyms:
-    """Salted hashes: equal for equal identifiers, and not to be turned back without the salt.
+    """Salted hashes: equal for equal identifiers, and not reversible without the salt.
 
-    salt: a secret; drawn anew where none is given, so that pseudonyms of two runs differ.
+    salt: a secret; where none is given, a random one, so that the pseudonyms of two runs differ.
     """
 
     def __init__(self, salt: bytes | None = None) -> None:
         self._salt = salt or secrets.token_bytes(32)
 
     def of(self, kind: str, identifier: str) -> str:
-        """16 hexadecimal digits, "" for no identifier. kind: keeps equal texts of different meaning apart."""
+        """16 hexadecimal digits, "" for no identifier. kind: separates equal identifiers of different kinds."""
         if not identifier:
             return ""
         return hashlib.blake2b(f"{kind}:{identifier}".encode(), key=self._salt, digest_size=8).hexdigest()
 
     def patients(self, headers: list[Header]) -> list[str]:
-        """One pseudonym a patient: from Patient ID, or from the study where it is missing or stands for nobody.
+        """(n,) pseudonyms of the patients: from Patient ID, or from the study where the ID is missing or a placeholder.
 
-        Anonymised archives give one Patient ID to everybody: an ID that more
-        than MOST_STUDIES studies share, and more than a tenth of all, is no one's.
+        Anonymised archives may use one Patient ID for all patients. An ID is a placeholder if more
+        than MOST_STUDIES studies share it, and these are more than a tenth of all studies.
         """
         studies: dict[str, set[str]] = {}
-        for one in headers:
-            studies.setdefault(one.patient_id, set()).add(one.study)
-        total = len({one.study for one in headers})
-        nobody = {patient for patient, seen in studies.items() if len(seen) > MOST_STUDIES and len(seen) > total / 10}
+        for header in headers:
+            studies.setdefault(header.patient_id, set()).add(header.study)
+        total = len({header.study for header in headers})
+        placeholders = {
+            patient for patient, seen in studies.items() if len(seen) > MOST_STUDIES and len(seen) > total / 10
+        }
         return [
-            self.of("study", one.study)
-            if not one.patient_id or one.patient_id in nobody
-            else self.of("patient", one.patient_id)
-            for one in headers
+            self.of("study", header.study)
+            if not header.patient_id or header.patient_id in placeholders
+            else self.of("patient", header.patient_id)
+            for header in headers
         ]

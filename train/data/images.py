@@ -1,9 +1,9 @@
-"""Images as training holds them: decoded once, by the worker's own decoder, and kept for later runs.
+"""Images for training: decoded once with the worker's decoder, and cached for later runs.
 
-What is held of an image is what `worker.inference.prepare.resize` makes of it at the
-training size, in its own dtype: `worker.inference.prepare.prepare` then gives, to the
-bit, what the worker would. An image that is no larger than LONGEST_SIDE in
-8 bit is held as it is, so that augmentation finds all its pixels.
+An image is resized with `worker.inference.prepare.resize` to the training size and keeps
+its dtype; `worker.inference.prepare.prepare` then returns the same bits as in the worker.
+An 8-bit image that is no larger than LONGEST_SIDE is not resized, so that augmentation
+can use all its pixels.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from worker.inference.prepare import resize
 log = logging.getLogger(__name__)
 
 LONGEST_SIDE = 512
-"""8-bit images up to this longer side (pixels) are held unchanged whatever the training size."""
+"""8-bit images up to this longer side (pixels) are kept unchanged at every training size."""
 
 IN_MEMORY = 2_000_000_000
-"""Bytes of images that are kept in memory; beyond it they are read again from the disk."""
+"""Bytes of images kept in memory; the others are read from the disk each time."""
 
 BLOCK = 128
-"""Files that are given to the processes together; after a crash one block is gone through singly."""
+"""Files submitted to the processes together; after a crash the rest of a block is decoded file by file."""
 
 FEWEST_FOR_PROCESSES = 32
 """Below this many files, starting processes (about 2 s) costs more than it saves."""
@@ -41,11 +41,11 @@ FEWEST_FOR_PROCESSES = 32
 
 @dataclass(frozen=True)
 class Known:
-    """What the cache notes of one file.
+    """The cache's entry for a file.
 
-    kept: whether the array lies in the cache; else the file itself is as quick to read.
-    phash, thumbnail: by which its near-duplicates are found, see train.data.duplicates.
-    broken: why it cannot be used, or "".
+    kept: whether the array is stored in the cache; if not, the file itself is read.
+    phash, thumbnail: for finding near-duplicates, see train.data.duplicates.
+    broken: why the file cannot be used, or "".
     """
 
     kept: bool = False
@@ -55,11 +55,11 @@ class Known:
 
 
 Job = tuple[str, str, int]
-"""A file, where its array goes, and the training size."""
+"""A file, the path for its array, and the training size."""
 
 
 class Images(Sequence[np.ndarray]):
-    """Decoded images, read when asked for: (rows, columns) uint8, uint16 or float32, bone bright."""
+    """Decoded images, read on access: (rows, columns) uint8, uint16 or float32, bone bright."""
 
     def __init__(self, readers: Sequence[Callable[[], np.ndarray]], in_memory: int = IN_MEMORY) -> None:
         self._readers = list(readers)
@@ -75,7 +75,7 @@ class Images(Sequence[np.ndarray]):
     def __getitem__(self, index: slice) -> list[np.ndarray]: ...
     def __getitem__(self, index: int | slice) -> np.ndarray | list[np.ndarray]:
         if isinstance(index, slice):
-            return [self[one] for one in range(len(self))[index]]
+            return [self[position] for position in range(len(self))[index]]
         if index not in self._held:
             image = self._readers[index]()
             if image.nbytes > self._room:
@@ -93,9 +93,9 @@ class Images(Sequence[np.ndarray]):
 
 
 def load_images(paths: Sequence[str], size: int = LONGEST_SIDE) -> list[np.ndarray]:
-    """Decode files as the worker does, each to be held for training at `size`.
+    """Decode files as the worker does, and resize them for training at `size`.
 
-    Raises BadInput with the file's name where one cannot be decoded.
+    Raises BadInput with the path of a file that cannot be decoded.
     """
     images = []
     for path in paths:
@@ -114,7 +114,7 @@ def read(path: str) -> np.ndarray:
 
 
 def hold(pixels: np.ndarray, size: int) -> np.ndarray:
-    """What is held of a decoded image for training at `size`, see the module."""
+    """A decoded image, resized for training at `size` where needed; see the module."""
     longest = max(pixels.shape)
     if longest <= size or (pixels.dtype == np.uint8 and longest <= LONGEST_SIDE):
         return pixels
@@ -124,9 +124,9 @@ def hold(pixels: np.ndarray, size: int) -> np.ndarray:
 class ImageCache:
     """A folder with the decoded images of earlier runs, for one training size.
 
-    A file is known by its path, its length, the time of its last change and the version of
-    the decoder, so that whatever changes is decoded again. Images of patients
-    lie in it: the folder is made readable by its owner only.
+    The key of a file is made from its path, length, modification time and the version of
+    the decoder, so that a changed file is decoded again. The folder contains images of patients
+    and is created with mode 0700.
     """
 
     def __init__(self, folder: Path, size: int) -> None:
@@ -145,10 +145,10 @@ class ImageCache:
                     continue
 
     def fill(self, paths: Sequence[str], processes: int | None = None) -> list[Known]:
-        """Decode what is not known yet, with a progress bar; what is known of each file.
+        """Decode the files that are not in the cache, with a progress bar; the entry of each file.
 
         processes: None for one a core. A file that cannot be decoded, or that
-        ends its process, is known as broken and told with its path.
+        ends its process, gets an entry with `broken` and is logged with its path.
         """
         from worker.console import progress
 
@@ -164,9 +164,9 @@ class ImageCache:
             log.info(f"decoding {len(jobs)} images; {len(paths) - len(jobs)} are known from an earlier run")
             with (
                 self._index.open("a", encoding="utf-8") as index,
-                progress(decode_all(jobs, processes, decode_into), len(jobs), "decoding") as each,
+                progress(decode_all(jobs, processes, decode_into), len(jobs), "decoding") as items,
             ):
-                for key, known in zip(keys_of_jobs, each()):
+                for key, known in zip(keys_of_jobs, items()):
                     self._known[key] = known
                     index.write(json.dumps({"key": key, **asdict(known)}) + "\n")
                     index.flush()
@@ -194,7 +194,7 @@ class ImageCache:
 
 
 def key_of(path: str) -> str:
-    """What a file is known by: its path, length, time of change and the decoder's version; hexadecimal."""
+    """The cache key of a file, from its path, length, modification time and the decoder's version; hexadecimal."""
     try:
         about = Path(path).stat()
         state = [about.st_size, about.st_mtime_ns]
@@ -206,7 +206,7 @@ def key_of(path: str) -> str:
 
 @cache
 def decoder_version() -> str:
-    """Changes with whatever decides how a file's pixels come out: our modules and the decoders' versions."""
+    """A digest of everything that affects decoded pixels: the source of our modules, and versions of the decoders."""
     from importlib.metadata import PackageNotFoundError, version
 
     from worker import pixels
@@ -230,7 +230,7 @@ def decoder_version() -> str:
 
 
 def decode_into(job: Job) -> Known:
-    """Decode one file into the cache, in whatever process."""
+    """Decode one file into the cache; runs in any process."""
     from train.data.duplicates import fingerprint
 
     path, target, size = job
@@ -251,7 +251,7 @@ def decode_into(job: Job) -> Known:
 
 
 def _reason(path: str, error: BadInput) -> str:
-    """What is wrong, without the path that some messages begin with."""
+    """The error's message without the path at its beginning."""
     return str(error).removeprefix(f"{path}: ")
 
 
@@ -260,14 +260,14 @@ def _is_picture(path: str) -> bool:
 
 
 def decode_all(jobs: Sequence[Job], processes: int, decode: Callable[[Job], Known]) -> Iterator[Known]:
-    """What is known of each job's file, in order; processes 0: in this one."""
+    """The entry of each job's file, in order. processes: 0 decodes in this process."""
     if processes < 1:
         yield from map(decode, jobs)
         return
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
-    # Not forked: this process may hold threads of torch and OpenCV, and a fork would copy their locks.
+    # Spawned, not forked: this process may run threads of torch and OpenCV, and a fork would copy their locks.
     context = get_context("spawn")
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_quiet)
     try:
@@ -280,14 +280,14 @@ def decode_all(jobs: Sequence[Job], processes: int, decode: Callable[[Job], Know
                     yield known
             except BrokenProcessPool:
                 pool.shutdown()
-                yield from _one_by_one(block[len(found) :], decode)
+                yield from _decode_singly(block[len(found) :], decode)
                 pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_quiet)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _one_by_one(jobs: Sequence[Job], decode: Callable[[Job], Known]) -> Iterator[Known]:
-    """After a crash: each file alone, so that only the culprit is blamed."""
+def _decode_singly(jobs: Sequence[Job], decode: Callable[[Job], Known]) -> Iterator[Known]:
+    """Decode each file in a process of its own after a crash, so that only the file that crashes is broken."""
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
@@ -299,7 +299,7 @@ def _one_by_one(jobs: Sequence[Job], decode: Callable[[Job], Known]) -> Iterator
         except BrokenProcessPool:
             error = CrashedProcess(
                 "decoding this file ended its process",
-                "look at the file by hand",
+                "open the file with another viewer, or take it out of the manifest",
             )
             yield Known(broken=f"{error.kind}: {error}")
             pool.shutdown()
@@ -308,7 +308,7 @@ def _one_by_one(jobs: Sequence[Job], decode: Callable[[Job], Known]) -> Iterator
 
 
 def _quiet() -> None:
-    """One thread a process, and no words of libraries among the progress."""
+    """One OpenCV thread a process, and no log messages of libraries in the progress bar."""
     import cv2
 
     cv2.setNumThreads(1)

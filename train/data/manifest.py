@@ -1,4 +1,4 @@
-"""Which images there are, and what is known of each."""
+"""Manifests: tables of images with class, split, source, patient, age and licence."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OTHER_NAMES = {"path": "file", "label": "class", "license": "licence"}
-"""Columns by the names that others give them."""
+"""Alternative names of columns."""
 
 NOT_STATED = "not stated"
-"""How a list of licences names a row that has none."""
+"""The licence of a row without one, in lists of licences."""
 
 
 def read_manifest(
@@ -45,18 +45,18 @@ def read_manifest(
     `train` and `val` are `dev` together.
     splits: file that train.data.split wrote for this manifest; its splits take the place of the manifest's.
     licences: keep only rows with one of these, see `with_licence`.
-    classes: those that may occur, beside their partial labels; None for those that the rows with an allowed licence
-    name, see train.data.classes.classes_of. Other spellings become the class's name.
+    classes: the allowed classes; their partial labels are allowed too. None: the classes of the rows with an allowed
+    licence, see train.data.classes.classes_of. Other spellings are replaced by the class's name.
 
-    Raises ConfigError where a column is missing, and for a label that is none of the classes.
+    Raises ConfigError for a missing column, and for a label that is not one of the classes.
     """
     if path.is_dir():
         frame, root = read_folder(path), path
     else:
         frame, root = _read_table(path), path.parent
     for column in ("split", "dataset", "patient", "licence"):
-        frame[column] = [_text(one) for one in frame[column]] if column in frame.columns else ""
-    frame["age"] = [years(one) for one in frame["age"]] if "age" in frame.columns else np.nan
+        frame[column] = [_text(value) for value in frame[column]] if column in frame.columns else ""
+    frame["age"] = [years(age) for age in frame["age"]] if "age" in frame.columns else np.nan
     if licences is not None:
         frame = with_licence(frame, licences)
     frame["class"] = _named(frame["class"], classes, path)
@@ -76,15 +76,15 @@ def read_manifest(
 
 
 def write_manifest(frame: pd.DataFrame, out: Path) -> None:
-    """Write rows, with the column file (as a path from here), as a CSV.
+    """Write rows as a CSV; the column `file` holds paths that are absolute or relative to the current directory.
 
-    Files below the manifest's folder are named relative to it, so that both can be moved together.
+    Files below the manifest's folder are written relative to it, so that the folder can be moved.
     """
     root = out.resolve().parent
     root.mkdir(parents=True, exist_ok=True)
-    files = [Path(one).resolve() for one in frame["file"]]
-    names = [str(one.relative_to(root)) if one.is_relative_to(root) else str(one) for one in files]
-    columns = ["file", *(one for one in frame.columns if one != "file")]
+    files = [Path(file).resolve() for file in frame["file"]]
+    names = [str(file.relative_to(root)) if file.is_relative_to(root) else str(file) for file in files]
+    columns = ["file", *(column for column in frame.columns if column != "file")]
     frame.assign(file=names)[columns].to_csv(out, index=False)
 
 
@@ -105,9 +105,9 @@ def _read_table(path: Path) -> pd.DataFrame:
             f"{path}: cannot be read as a CSV or Parquet table ({type(error).__name__})",
             "give one of these, or a folder",
         ) from error
-    for other, ours in OTHER_NAMES.items():
-        if ours not in frame.columns and other in frame.columns:
-            frame = frame.rename(columns={other: ours})
+    for alias, name in OTHER_NAMES.items():
+        if name not in frame.columns and alias in frame.columns:
+            frame = frame.rename(columns={alias: name})
     for column in ("file", "class"):
         if column not in frame.columns:
             raise ConfigError(f"{path}: the manifest has no column '{column}'", "add the columns 'file' and 'class'")
@@ -123,7 +123,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _named(labels: Sequence[str], classes: ClassSet | None, path: Path) -> list[str]:
-    """The names of the classes that labels mean."""
+    """The class names of labels in any spelling."""
     classes = classes or classes_of(labels)
     names = {label: classes.named(label) for label in sorted(set(labels))}
     unknown = [label for label, name in names.items() if name is None]
@@ -136,31 +136,31 @@ def _named(labels: Sequence[str], classes: ClassSet | None, path: Path) -> list[
 
 
 def _text(value: object) -> str:
-    """A cell as text; a column of numbers with gaps holds 7.0 where the table has 7."""
+    """A cell as text, "" where it is empty; pandas reads 7 as 7.0 in a column with gaps."""
     if value is None or value != value:
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def read_licences(text: str) -> list[str]:
-    """Licences of a file with one a line, or of a list separated by commas."""
+    """Read licences from a file with one a line, or from a list with commas. Raises ConfigError for an empty list."""
     path = Path(text)
     parts = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
-    licences = [one.strip() for one in parts if one.strip()]
+    licences = [licence.strip() for licence in parts if licence.strip()]
     if not licences:
         raise ConfigError(f"licences {text!r}: the list is empty", "name a file with one a line, or a list with commas")
     return licences
 
 
 def with_licence(frame: pd.DataFrame, licences: Collection[str]) -> pd.DataFrame:
-    """The rows whose licence is on the list; tells how many are dropped, and their licences.
+    """The rows whose licence is on the list; logs the number and the licences of the others.
 
-    licences: compared without regard to case, as a whole; `*` stands for any
-    text. "not stated" means rows without a licence. Raises ConfigError where no row is left.
+    licences: patterns for the whole licence, without regard to case; `*` matches any
+    text, "not stated" rows without a licence. Raises ConfigError where no row is left.
     """
-    wanted = [one.lower() for one in licences]
+    wanted = [licence.lower() for licence in licences]
     given = frame["licence"].where(frame["licence"] != "", NOT_STATED)
-    allowed = {one: any(fnmatchcase(one.lower(), pattern) for pattern in wanted) for one in given.unique()}
+    allowed = {licence: any(fnmatchcase(licence.lower(), pattern) for pattern in wanted) for licence in given.unique()}
     kept = given.map(allowed).astype(bool)
     dropped = given[~kept].value_counts()
     if len(dropped):
@@ -174,7 +174,7 @@ def with_licence(frame: pd.DataFrame, licences: Collection[str]) -> pd.DataFrame
 
 
 def years(age: object) -> float:
-    """An age in years: of "6" 6.0, of a range such as "8-9 (patient)" its middle, of other text nan."""
+    """An age in years: 6.0 for "6", the middle of a range such as "8-9 (patient)", nan for other text."""
     found = re.match(r"(\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))?(?![\d+])", str(age))
     if found is None:
         return float("nan")

@@ -1,4 +1,4 @@
-"""The names of splits, and the other names by which they go."""
+"""Names of splits and their other spellings."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ _SPLITS = {
 
 
 def split_named(text: str) -> str | None:
-    """The split that a folder's name means: train, val, test or dev."""
+    """The split for a folder's name: train, val, test or dev; None for any other name."""
     plain = re.sub(r"[^a-z0-9]", "", text.lower())
     return next((name for name, spellings in _SPLITS.items() if plain in spellings), None)

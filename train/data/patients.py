@@ -1,4 +1,4 @@
-"""Which images are of one patient, and the digest of a data set."""
+"""Grouping of images by patient, and the digest of a data set."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ if TYPE_CHECKING:
 
 
 def group_of(frame: pd.DataFrame) -> np.ndarray:
-    """One group a patient (within its data set), or a group of its own where unknown."""
+    """(n,) group names: one for each patient of a data set, and one for each image of an unknown patient."""
     known = frame["patient"] != ""
     return np.where(known, frame["dataset"] + "/" + frame["patient"], frame["file"]).astype(str)
 
 
 def patient_numbers(frame: pd.DataFrame) -> np.ndarray:
-    """(n,) groups as numbers that depend on the files alone, however patients are named in this run.
+    """(n,) numbers of the groups, which do not depend on the pseudonyms of this run.
 
-    They count the groups in order of their first file's name.
+    Groups are numbered in the order of their first file's name.
     """
     groups = group_of(frame)
     order = np.argsort(frame["file"].to_numpy(str), kind="stable")
     numbers: dict[str, int] = {}
-    for one in groups[order]:
-        numbers.setdefault(one, len(numbers))
-    return np.array([numbers[one] for one in groups], int)
+    for group in groups[order]:
+        numbers.setdefault(group, len(numbers))
+    return np.array([numbers[group] for group in groups], int)
 
 
 def digest_of(frame: pd.DataFrame) -> str:
-    """SHA-256 of what is learned from: files, classes, sources, splits and which images share a patient."""
+    """SHA-256 of files, classes, sources, splits and the grouping by patient."""
     rows = zip(frame["file"], frame["class"], frame["dataset"], frame["split"], patient_numbers(frame))
     text = "\n".join(sorted("\t".join(map(str, row)) for row in rows))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Dividing images into splits: by patient, with every class and source in its share, repeatable."""
+"""Reproducible splits by patient, stratified by class and source."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}
 """As in the paper."""
 
 TOLD = 5
-"""Leaks of each kind that are named."""
+"""Leaks of each kind that a message names."""
 
 LEFT_OUT = "left-out"
-"""The split of sources from which nothing is learned."""
+"""The split of sources that are excluded from training."""
 SMALLEST_STRATUM = 7
-"""Images of a class from one source; what is rarer is shared out together with the class's other rare sources.
+"""Images of a class from one source; smaller strata of a class are merged.
 
-With 0.15 as the smallest share, seven images are the first of which a part is one image.
+With 0.15 as the smallest share, seven images are the smallest stratum that gives a split an image (7 x 0.15 > 1).
 """
 
 
 def split_by_patient(
     frame: pd.DataFrame, shares: Mapping[str, float], seed: int, together: Sequence[tuple[int, int]] = ()
 ) -> np.ndarray:
-    """(n,) names of splits; all images of a patient have the same.
+    """(n,) names of splits; all images of a patient have the same split.
 
-    frame: rows with class, dataset, patient and file, as read_manifest gives
-    them; a row whose patient is unknown stands for itself.
-    shares: by the name of a split, above 0, together 1.
-    together: pairs of rows that may not be parted either, such as near-duplicates.
+    frame: rows with class, dataset, patient and file, as read_manifest returns
+    them; a row with an unknown patient is a patient of its own.
+    shares: by the name of a split, above 0, with the sum 1.
+    together: pairs of rows that must have the same split, such as near-duplicates.
 
-    Patients come one by one, those with the most images first and otherwise
-    by chance, and each goes where its class and source are furthest below
-    their share (Sainte-Lague's quotient), then where the class is. The order
-    of the rows does not matter. Raises ConfigError for shares that are none.
+    Patients are assigned in the order of their number of images, largest first, in
+    random order where equal. Each goes to the split in which its class and source are
+    furthest below their share (Sainte-Lague's quotient), in a tie to the one in which its class is.
+    The order of the rows does not matter. Raises ConfigError for invalid shares.
     """
     names = list(shares)
     share = np.array([float(shares[name]) for name in names])
@@ -64,8 +64,8 @@ def split_by_patient(
     filled = np.zeros((strata.max(initial=-1) + 1, len(names)))
     filled_class = np.zeros((classes.max(initial=-1) + 1, len(names)))
     chosen = np.zeros(len(frame), int)
-    for one in order[np.argsort(-sizes[order], kind="stable")]:
-        rows = rows_of[one]
+    for number in order[np.argsort(-sizes[order], kind="stable")]:
+        rows = rows_of[number]
         near = (filled[strata[rows]].mean(0) + len(rows) / 2) / share
         far = (filled_class[classes[rows]].mean(0) + len(rows) / 2) / share
         to = int(np.lexsort((far, near))[0])
@@ -76,20 +76,21 @@ def split_by_patient(
 
 
 def _joined(frame: pd.DataFrame, together: Sequence[tuple[int, int]]) -> np.ndarray:
-    """(n,) numbers of patients; those that `together` ties have one number."""
+    """(n,) numbers of patients; patients linked by a pair of `together` have the same number."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     numbers = patient_numbers(frame)
     if not together:
         return numbers
-    one, other = numbers[np.array(together).T]
+    first, second = numbers[np.array(together).T]
     size = int(numbers.max()) + 1
-    return connected_components(coo_array((np.ones(len(one)), (one, other)), (size, size)), directed=False)[1][numbers]
+    ties = coo_array((np.ones(len(first)), (first, second)), (size, size))
+    return connected_components(ties, directed=False)[1][numbers]
 
 
 def _strata(frame: pd.DataFrame, classes: np.ndarray) -> np.ndarray:
-    """(n,) one number a class and source; a class's sources of few images share one."""
+    """(n,) one number for each class and source; small sources of a class share a number."""
     sources = np.unique(frame["dataset"].astype(str), return_inverse=True)[1]
     pairs = np.stack([classes, sources], 1)
     _, inverse, counts = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
@@ -105,16 +106,16 @@ def read_or_make_splits(
     together: Sequence[tuple[int, int]] = (),
     left_out: Sequence[str] = (),
 ) -> np.ndarray:
-    """(n,) the split of each row, from the file of an earlier run, or made now and written there.
+    """(n,) the split of each row, read from `path`, or made and written there.
 
-    path: a CSV with the columns file and split; beside it, path.json holds
+    path: a CSV with the columns file and split. path.json beside it contains
     the digest of the rows it was made from, the shares and the seed.
 
-    A manifest's own splits stay: where it has `test`, only the rest is
+    Splits of the manifest are kept: where it has `test`, only the other rows are
     divided, into `train` and `val` (unless it has both of these too).
 
-    left_out: sources of which nothing is learned; what of them is not `test` gets
-    the split LEFT_OUT, on which a model can be measured as in a hospital that it has not seen.
+    left_out: sources to exclude from training; their rows outside `test` get
+    the split LEFT_OUT, which measures a model on a hospital that was not in training.
 
     Raises ConfigError where the file was made from other rows or leaves out other sources, and for an unknown source.
     """
@@ -123,7 +124,7 @@ def read_or_make_splits(
         if left_out and not np.array_equal(split == LEFT_OUT, _of_sources(frame, split, left_out)):
             raise ConfigError(
                 f"{path}: these splits leave out other sources",
-                "name another file, or take it away",
+                "name another file, or delete this one to divide again",
             )
         return split
     split = divide(frame, shares, seed, together).astype(object)
@@ -136,10 +137,10 @@ def read_or_make_splits(
 def _of_sources(frame: pd.DataFrame, split: np.ndarray, sources: Sequence[str]) -> np.ndarray:
     """(n,) whether a row is of one of these sources, and not of the split test. Raises ConfigError."""
     known = set(frame["dataset"])
-    for one in sources:
-        if one not in known:
+    for source in sources:
+        if source not in known:
             raise ConfigError(
-                f"source {one!r} is not in the manifest",
+                f"source {source!r} is not in the manifest",
                 f"its column dataset has {sorted(known)}",
             )
     return frame["dataset"].isin(list(sources)).to_numpy() & (split != "test")
@@ -155,12 +156,12 @@ def divide(
         return split_by_patient(frame, shares, seed, together)
     if {"train", "val"} <= present or not present & {"", "dev", "train"}:
         return own
-    # What is there to learn from has no part of its own for choosing: it is taken from it.
+    # The manifest has no validation split: take it from the training rows.
     rows = np.nonzero(np.isin(own, ["", "dev", "train"]))[0]
     both = {name: shares[name] for name in ("train", "val") if name in shares} or {"train": 0.85, "val": 0.15}
     total = sum(both.values())
     place = {int(row): index for index, row in enumerate(rows)}
-    inside = [(place[one], place[other]) for one, other in together if one in place and other in place]
+    inside = [(place[first], place[second]) for first, second in together if first in place and second in place]
     part = frame.iloc[rows].reset_index(drop=True)
     split = own.astype(object)
     split[rows] = split_by_patient(part, {name: share / total for name, share in both.items()}, seed, inside)
@@ -170,7 +171,7 @@ def divide(
 def read_shares(text: str) -> dict[str, float]:
     """Shares of train, val and test, as in 0.70/0.15/0.15. Raises ConfigError."""
     try:
-        train, val, test = (float(one) for one in text.split("/"))
+        train, val, test = (float(share) for share in text.split("/"))
     except ValueError as error:
         raise ConfigError(f"shares {text!r} are not three numbers", "write them as in 0.70/0.15/0.15") from error
     return {"train": train, "val": val, "test": test}
@@ -187,12 +188,12 @@ def read_splits(path: Path, frame: pd.DataFrame) -> np.ndarray:
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
             f"{path}: cannot be read with {made_from.name} beside it ({type(error).__name__})",
-            "take both away to divide anew",
+            "delete both to divide again",
         ) from error
     if written != digest_of(frame) or not set(frame["file"]) <= set(table.index):
         raise ConfigError(
             f"{path}: these splits were made from other images than the manifest has now",
-            "take the file away to divide anew, or name another",
+            "delete the file to divide again, or name another",
         )
     return table.loc[frame["file"]].to_numpy(str)
 
@@ -210,7 +211,7 @@ def _about(path: Path) -> Path:
 
 
 def counts(split: np.ndarray) -> dict[str, int]:
-    """How many images each split has."""
+    """The number of images of each split."""
     names, numbers = np.unique(split, return_counts=True)
     return {str(name): int(number) for name, number in zip(names, numbers)}
 
@@ -221,29 +222,29 @@ def check_splits(
     duplicates: Sequence[tuple[int, int]],
     allow: bool,
 ) -> int:
-    """How many patients and near-duplicates stand in more than one split.
+    """The number of patients and near-duplicates that are in more than one split.
 
-    duplicates: pairs of rows (see train.data.duplicates). allow: tell them only.
-    Raises ConfigError naming the first few files otherwise. An image that a user leaves
-    out of training altogether (a split other than train, val, dev and test) does not count.
+    duplicates: pairs of rows (see train.data.duplicates). allow: log them instead of raising.
+    Images in splits other than train, val, dev and test are not counted.
+    Raises ConfigError with the first few files where there is such a leak.
     """
     import pandas as pd
 
     counted = np.isin(split, ["train", "val", "dev", "test"])
     rows = pd.DataFrame({"file": frame["file"], "split": split, "patient": patient_numbers(frame)})[counted]
     first = rows.drop_duplicates(["patient", "split"])
-    divided = [one for _, one in first.groupby("patient") if len(one) > 1]
+    divided = [images for _, images in first.groupby("patient") if len(images) > 1]
     pairs = np.array(duplicates, int).reshape(-1, 2)
     pairs = pairs[counted[pairs].all(1) & (split[pairs[:, 0]] != split[pairs[:, 1]])]
     number = len(divided) + len(pairs)
-    told = ["one patient: " + _sides(one["file"], one["split"]) for one in divided[:TOLD]]
+    told = ["one patient: " + _sides(images["file"], images["split"]) for images in divided[:TOLD]]
     files = frame["file"].to_numpy(str)
     told += ["near-duplicates: " + _sides(files[pair], split[pair]) for pair in pairs[:TOLD]]
     text = f"{'; '.join(told)}{'; ...' if number > len(told) else ''}"
     if number and not allow:
         raise ConfigError(
-            f"{number} times the same patient or picture stands in two splits, so that a test would measure memory: "
-            f"{text}. Change the manifest's splits, or accept it with --allow-leaks."
+            f"{number} times the same patient or picture stands in two splits: {text}",
+            "change the manifest's splits, or use --allow-leaks, which makes the measured figures too high",
         )
     if number:
         log.warning(f"{number} times the same patient or picture stands in two splits: {text}")

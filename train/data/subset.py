@@ -1,4 +1,4 @@
-"""A small part of a data set that still has every class, and every class's sources: for a smoke run."""
+"""A small part of a data set for a smoke run, with all classes and the sources of each class."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEARNED = 80
-"""Images of each class to learn from: with three sources to take turns, 50 remain when one of them is left out,
-below which train.fit.validate scores no class."""
+"""Training images of each class. With three sources of equal size, 53 remain when one is left out;
+train.fit.validate needs 50 to score a class."""
 PARTIALLY_LABELLED = 20
 TESTED = 8
 
 
 def small_part(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a manifest (as read_manifest gives them): of each class LEARNED to learn from and TESTED of `test`.
+    """Rows of a manifest (as read_manifest returns them): for each class LEARNED training rows and TESTED of `test`.
 
-    Sources take turns, so that none of a class is missing while another has many. Which
-    images it are depends on the files' names alone. A data set without
-    splits stays without. Raises ConfigError where nothing is to learn from.
+    Rows are taken from the sources of a class in turn. The choice depends on
+    the files' names only. A data set without splits gets none.
+    Raises ConfigError where there is no training row.
     """
     import pandas as pd
 
@@ -40,8 +40,8 @@ def small_part(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _in_turns(rows: pd.DataFrame) -> pd.DataFrame:
-    """One image of each source, then the next of each; within a source in an order that means nothing."""
-    shuffled = rows.assign(_order=[hashlib.sha256(one.encode()).hexdigest() for one in rows["file"]])
+    """The rows in an order that takes one image of each source in turn; the order within a source is pseudo-random."""
+    shuffled = rows.assign(_order=[hashlib.sha256(file.encode()).hexdigest() for file in rows["file"]])
     shuffled = shuffled.sort_values("_order")
     shuffled["_turn"] = shuffled.groupby("dataset").cumcount()
     return shuffled.sort_values(["_turn", "dataset"]).drop(columns=["_order", "_turn"])

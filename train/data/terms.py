@@ -1,8 +1,8 @@
-"""How each class is called: by people, by DICOM, by SNOMED CT, and by headers in the field.
+"""Terms for each class: title, DICOM defined term, SNOMED CT code, and values found in headers.
 
 Terms of (0018,0015) Body Part Examined and their codes are those of DICOM
 PS3.16 Annex L. `header_terms` are the values that agree with a class; values
-that fit several of the paper's classes, or none for sure, are left out.
+that fit several of the paper's classes, or none with certainty, are left out.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ CodeString = Annotated[str, Field(pattern=r"^[A-Z0-9_ ]{0,16}$")]
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Terms:
-    """What a recipe says of a class in its table [class.NAME]; what is left out has a default, see `terms_of`.
+    """A recipe's table [class.NAME]; defaults for missing fields are in `terms_of`.
 
-    title: for people. body_part_examined: DICOM's defined term. snomed_ct: the code of that body part.
+    title: readable name. body_part_examined: DICOM's defined term. snomed_ct: the code of that body part.
     header_terms: values of (0018,0015) Body Part Examined that agree with the class.
     """
 
@@ -34,7 +34,7 @@ class Terms:
 def terms_of(name: str, given: dict[str, Any] | None = None) -> dict[str, Any]:
     """Title, body_part_examined, snomed_ct and header_terms of a class, as the model file carries them.
 
-    given: fields of Terms, of which None means not given. Else those of the paper's classes; of another class
+    given: fields of Terms; None means not given. Defaults: the terms of the paper's classes; for any other class
     the title is its name, the header term its name in upper case, and DICOM term and code are empty.
     """
     words = name.replace("_", " ").strip()

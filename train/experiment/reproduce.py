@@ -111,13 +111,14 @@ def choose_recipes(names: Sequence[str], overrides: Sequence[str], smoke: bool) 
         tiny = _tiny(plain) if smoke else []
         given = overrides if isinstance(plain, NetworkRecipe) else []
         choices.append(Choice(read_recipe(name, [*tiny, *given]), plain))
-    twice = {one.name for one in choices if sum(one.name == other.name for other in choices) > 1}
+    chosen = [choice.name for choice in choices]
+    twice = sorted(name for name in set(chosen) if chosen.count(name) > 1)
     if twice:
         raise ConfigError(
-            f"the recipe {sorted(twice)[0]!r} is named twice",
+            f"the recipe {twice[0]!r} is named twice",
             "each needs a folder of its own",
         )
-    if overrides and not any(isinstance(one.recipe, NetworkRecipe) for one in choices):
+    if overrides and not any(isinstance(choice.recipe, NetworkRecipe) for choice in choices):
         raise ConfigError(f"--set {overrides[0]!r}: it is for recipes that train one network, and none is among these.")
     return tuple(choices)
 
@@ -125,12 +126,12 @@ def choose_recipes(names: Sequence[str], overrides: Sequence[str], smoke: bool) 
 def _tiny(recipe: Any, place: str = "") -> list[str]:
     """SMOKE's settings as far as a recipe or its parts have them."""
     found = []
-    for one in fields(recipe):
-        value = getattr(recipe, one.name)
+    for setting in fields(recipe):
+        value = getattr(recipe, setting.name)
         if is_dataclass(value):
-            found += _tiny(value, f"{place}{one.name}.")
-        elif one.name in SMOKE and value:  # what is 0 is as small as it can be
-            found.append(f"{place}{one.name}={SMOKE[one.name]}")
+            found += _tiny(value, f"{place}{setting.name}.")
+        elif setting.name in SMOKE and value:  # what is 0 is as small as it can be
+            found.append(f"{place}{setting.name}={SMOKE[setting.name]}")
     return found
 
 
@@ -140,17 +141,17 @@ def with_weights(choices: Sequence[Choice], weights: Path | None) -> tuple[tuple
     Raises ConfigError where no recipe is left.
     """
     kept, left_out = [], {}
-    for one in choices:
-        files = missing_weights(one.recipe, weights)
+    for choice in choices:
+        files = missing_weights(choice.recipe, weights)
         if files:
-            left_out[one.name] = f"no file {', '.join(files)}"
+            left_out[choice.name] = f"no file {', '.join(files)}"
             place = f"not in {weights}" if weights else "and --weights names no folder"
             log.error(
-                f"{one.name} is left out: it starts from the pretrained weights {', '.join(files)}, {place}; "
+                f"{choice.name} is left out: it starts from the pretrained weights {', '.join(files)}, {place}; "
                 f"{how_to_get(files, weights)}"
             )
         else:
-            kept.append(one)
+            kept.append(choice)
     if not kept:
         raise ConfigError("no recipe can be run: each lacks the pretrained weights named above.")
     return tuple(kept), left_out
@@ -169,12 +170,12 @@ def reproduce(plan: Plan) -> Outcome:
     loaded = load(plan.data.manifest, out, options, recipe.size, classes_named(recipe))
     data = _digest_of_data(loaded.frame)
     finished, failed = [], {}
-    for number, one in enumerate(plan.choices, 1):
-        name = one.name
+    for number, choice in enumerate(plan.choices, 1):
+        name = choice.name
         log.info(f"[{number}/{len(plan.choices)}] {name}")
         error_file = out / name / "error.txt"
         try:
-            finished.append(_run(plan, one, data))
+            finished.append(_run(plan, choice, data))
             error_file.unlink(missing_ok=True)
         except Exception as error:  # of whatever kind: it must not cost the others their days
             failed[name] = type(error).__name__

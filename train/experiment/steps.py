@@ -46,9 +46,9 @@ class Steps:
             return
         if resumes and before and not same:
             given = before.get("inputs", {})
-            other = ", ".join(key for key in {**given, **inputs} if given.get(key) != inputs.get(key))
+            changed = ", ".join(key for key in {**given, **inputs} if given.get(key) != inputs.get(key))
             raise ConfigError(
-                f"{self._path.parent}: holds a run with other inputs ({other})",
+                f"{self._path.parent}: holds a run with other inputs ({changed})",
                 "name another folder with --out, or take this one away",
             )
         attempts = before.get("attempts", 0) + 1 if same and "seconds" not in before else 1

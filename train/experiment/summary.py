@@ -36,10 +36,10 @@ def write_summary(plan: Plan, outcome: Outcome, left_out: dict[str, str]) -> str
     (out / "reproduce.json").write_text(written, encoding="utf-8")
     if not outcome.finished:
         return ""
-    rows = rows_of([one.result for one in outcome.finished], {})
-    for row, one in zip(rows, outcome.finished):
-        row["settings"] = settings_in_words(one.choice, plan.smoke)
-        row["training"] = time_in_words(one.steps["fit"])
+    rows = rows_of([finished.result for finished in outcome.finished], {})
+    for row, finished in zip(rows, outcome.finished):
+        row["settings"] = settings_in_words(finished.choice, plan.smoke)
+        row["training"] = time_in_words(finished.steps["fit"])
     write_table(rows, out / "table.csv")
     table = write_table(rows, out / "table.md")
     text = "\n".join([*_heading(plan), "", table, *_notes(plan, outcome, left_out)]) + "\n"
@@ -65,7 +65,7 @@ def _heading(plan: Plan) -> list[str]:
             "**Smoke run: a few images, tiny networks, one epoch. It shows that the chain works; "
             "its figures say nothing of the recipes.**"
         ]
-    if any(one.changed for one in plan.choices):
+    if any(choice.changed for choice in plan.choices):
         return ["**Not the recipes as they are written: see the column settings.**"]
     return []
 
@@ -76,8 +76,8 @@ def _notes(plan: Plan, outcome: Outcome, left_out: dict[str, str]) -> list[str]:
     if plan.data.missing or outcome.broken:
         lines.append(f"{plan.data.missing} listed images are missing, {outcome.broken} files could not be used.")
     machines: dict[str, list[str]] = {}
-    for one in outcome.finished:
-        machines.setdefault(in_words(one.steps["fit"]["machine"]), []).append(one.choice.name)
+    for finished in outcome.finished:
+        machines.setdefault(in_words(finished.steps["fit"]["machine"]), []).append(finished.choice.name)
     if len(machines) == 1:
         lines.append(f"Trained on {next(iter(machines))}.")
     else:
@@ -95,18 +95,19 @@ def _all_of(plan: Plan, outcome: Outcome, left_out: dict[str, str]) -> dict[str,
         "images": outcome.images,
         "missing": plan.data.missing,
         "broken": outcome.broken,
-        "recipes": {one.choice.name: _one_of(one) for one in outcome.finished},
+        "recipes": {finished.choice.name: _as_json(finished) for finished in outcome.finished},
         "left_out": left_out,
         "failed": outcome.failed,
     }
 
 
-def _one_of(one: Finished) -> dict[str, Any]:
-    figures = one.result.figures
+def _as_json(finished: Finished) -> dict[str, Any]:
+    figures = finished.result.figures
     return {
-        "changed_settings": {key: {"recipe": was, "here": now} for key, (was, now) in one.choice.changed.items()},
+        "changed_settings": {key: {"recipe": was, "here": now} for key, (was, now) in finished.choice.changed.items()},
         "steps": {
-            name: {key: step[key] for key in ("seconds", "attempts", "machine")} for name, step in one.steps.items()
+            name: {key: step[key] for key in ("seconds", "attempts", "machine")}
+            for name, step in finished.steps.items()
         },
         "figures": {key: figures[key] for key in FIGURES if key in figures},
     }

@@ -91,11 +91,11 @@ def set_metrics(path: Path, metrics: dict[str, Any]) -> None:
     import onnx
 
     model = onnx.load(path)
-    properties = {one.key: one.value for one in model.metadata_props}
+    properties = {entry.key: entry.value for entry in model.metadata_props}
     kept = json.loads(properties["metrics"])
     onnx.helper.set_model_props(model, {**properties, "metrics": json.dumps({**kept, **metrics})})
     onnx.save(model, path)
-    read_card({one.key: one.value for one in model.metadata_props}, path)
+    read_card({entry.key: entry.value for entry in model.metadata_props}, path)
 
 
 def simplify(model: Any) -> Any:

@@ -67,7 +67,7 @@ def quantise(model: Any, batches: Iterable[np.ndarray], float_depth: int) -> Any
         )
         made = onnx.load(target)
     # The optimiser names all operator sets that it knows; another version of it may not know them.
-    used = [one for one in made.opset_import if one.domain in {node.domain for node in made.graph.node}]
+    used = [opset for opset in made.opset_import if opset.domain in {node.domain for node in made.graph.node}]
     del made.opset_import[:]
     made.opset_import.extend(used)
     return made
@@ -98,24 +98,24 @@ def correct_linear_layers(model: Any, plain: Any, batches: Sequence[np.ndarray])
     """
     import onnx
 
-    values = {one.name: one for one in model.graph.initializer}
+    values = {tensor.name: tensor for tensor in model.graph.initializer}
     layers = [
-        one
-        for one in model.graph.node
-        if one.op_type == "Gemm" and len(one.input) == 3 and {*one.input[1:]} <= values.keys()
+        node
+        for node in model.graph.node
+        if node.op_type == "Gemm" and len(node.input) == 3 and {*node.input[1:]} <= values.keys()
     ]
     if not layers:
         return
-    outputs = [one.output[0] for one in layers]
+    outputs = [layer.output[0] for layer in layers]
     wanted = _outputs(_opened(plain, outputs), batches)
-    found = _outputs(_opened(model, [*(one.input[0] for one in layers), *outputs]), batches)
+    found = _outputs(_opened(model, [*(layer.input[0] for layer in layers), *outputs]), batches)
     for layer, expected, features, got in zip(layers, wanted, found, found[len(layers) :]):
         residual = expected - got
         mean, std = features.mean(0), features.std(0) + 1e-3
         rows = (features - mean) / std
         penalty = CORRECTION_PENALTY * len(rows) * np.eye(rows.shape[1])
         shift = np.linalg.solve(rows.T @ rows + penalty, rows.T @ (residual - residual.mean(0))) / std[:, None]
-        transposed = any(one.name == "transB" and one.i for one in layer.attribute)
+        transposed = any(attribute.name == "transB" and attribute.i for attribute in layer.attribute)
         for name, change in (
             (layer.input[1], shift.T if transposed else shift),
             (layer.input[2], residual.mean(0) - mean @ shift),
@@ -131,7 +131,8 @@ def _opened(model: Any, tensors: Sequence[str]) -> Any:
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
     del copied.graph.output[:]
-    copied.graph.output.extend(onnx.helper.make_tensor_value_info(one, onnx.TensorProto.FLOAT, None) for one in tensors)
+    kind = onnx.TensorProto.FLOAT
+    copied.graph.output.extend(onnx.helper.make_tensor_value_info(name, kind, None) for name in tensors)
     return copied
 
 
@@ -149,4 +150,4 @@ def _outputs(model: Any, batches: Iterable[np.ndarray]) -> list[np.ndarray]:
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     name = model.graph.input[0].name
     found = [session.run(None, {name: batch}) for batch in batches]
-    return [np.concatenate(one).astype(np.float64) for one in zip(*found)]
+    return [np.concatenate(output).astype(np.float64) for output in zip(*found)]

@@ -42,7 +42,7 @@ def release(
     frame = frame.sample(len(frame) if precisions else min(COMPARED_IMAGES, len(frame)), random_state=0)
     paths = list(frame["path"])
     images_of = ImageCache(cache or checkpoint.parent / "cache", load(checkpoint).recipe["size"])
-    usable = [path for path, one in zip(paths, images_of.fill(paths)) if not one.broken]
+    usable = [path for path, entry in zip(paths, images_of.fill(paths)) if not entry.broken]
     if not usable:
         raise ConfigError(
             f"{manifest}: none of {len(paths)} images could be read to compare the model on",

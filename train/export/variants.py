@@ -109,8 +109,8 @@ def match_temperature(logits: np.ndarray, probabilities: np.ndarray) -> float:
     from which to take one; fp32's calibrated probabilities stand for them.
     """
     n, classes = probabilities.shape
-    each = np.tile(np.arange(classes), n)
-    return fit_temperature(np.repeat(logits, classes, axis=0), each, probabilities.ravel())
+    labels = np.tile(np.arange(classes), n)
+    return fit_temperature(np.repeat(logits, classes, axis=0), labels, probabilities.ravel())
 
 
 def _first_good(
@@ -125,7 +125,7 @@ def _first_good(
     import onnx
 
     path, card = variant_path(model, precision), Classifier(model, "cpu").card
-    properties = {one.key: one.value for one in onnx.load(model).metadata_props}
+    properties = {entry.key: entry.value for entry in onnx.load(model).metadata_props}
     calibration = json.loads(properties["calibration"])
     part = path.with_suffix(".part.onnx")
     try:
@@ -164,7 +164,7 @@ def _halved(plain: Any) -> Iterator[Any]:
 
     copied = onnx.ModelProto()
     copied.CopyFrom(plain)
-    last = [one.name for one in plain.graph.node if one.op_type == "Gemm"][-1:]
+    last = [node.name for node in plain.graph.node if node.op_type == "Gemm"][-1:]
     halved = convert_float_to_float16(copied, keep_io_types=True, node_block_list=last)
     # The converter leaves types of before in it, and puts the cast of the input behind the nodes that read it.
     del halved.graph.value_info[:]
@@ -189,7 +189,7 @@ def _quantised(plain: Any, reference: Classifier, images: Sequence[np.ndarray], 
 
 def _batches(classifier: Classifier, images: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
     for start in range(0, len(images), BATCH):
-        yield np.stack([classifier.prepare(one) for one in images[start : start + BATCH]])
+        yield np.stack([classifier.prepare(image) for image in images[start : start + BATCH]])
 
 
 def _logits(classifier: Classifier, images: Sequence[np.ndarray]) -> np.ndarray:

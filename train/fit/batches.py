@@ -79,7 +79,7 @@ class Order:
         for number in range(self.start, len(self)):
             batch = order[number * self._batch : (number + 1) * self._batch]
             batch = batch[: len(batch) // self._world * self._world]  # the same number of images for each process
-            yield [(self.epoch, int(one)) for one in batch[self._rank :: self._world]]
+            yield [(self.epoch, int(index)) for index in batch[self._rank :: self._world]]
 
 
 def loader(views: Views, batches: Any, n: int, on_gpu: bool) -> DataLoader[Any]:
@@ -105,7 +105,8 @@ def loader(views: Views, batches: Any, n: int, on_gpu: bool) -> DataLoader[Any]:
 
 def plain_batches(indices: Sequence[int], batch: int) -> list[list[tuple[int, int]]]:
     """Images as the worker sees them, in the given order."""
-    return [[(PLAIN, int(one)) for one in indices[start : start + batch]] for start in range(0, len(indices), batch)]
+    starts = range(0, len(indices), batch)
+    return [[(PLAIN, int(index)) for index in indices[start : start + batch]] for start in starts]
 
 
 def _one_thread(_: int) -> None:

@@ -72,7 +72,8 @@ def fit_last_layer(model: Probe, data: Dataset, decay: float) -> None:
 
 def _features(name: str, recipe: ProbeRecipe, loaded: Loaded, backbone: Any, out: Path) -> np.ndarray:
     """One backbone's features of all views, from an earlier run with the same inputs where there is one."""
-    weights = hashlib.sha256(b"".join(one.numpy().tobytes() for one in backbone.state_dict().values())).hexdigest()
+    tensors = backbone.state_dict().values()
+    weights = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors)).hexdigest()
     inputs = [name, weights, recipe.pooling, recipe.size, recipe.views, recipe.seed, list(loaded.frame["file"])]
     key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
     path = out / f"features-{key}.npy"

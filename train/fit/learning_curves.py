@@ -14,7 +14,7 @@ def write_course(history: list[dict[str, Any]], folder: Path, title: str) -> Non
     val_accuracy, val_macro_f1 and rate.
     """
     log = folder / "log.part"
-    log.write_text("".join(json.dumps(one) + "\n" for one in history), encoding="utf-8")
+    log.write_text("".join(json.dumps(row) + "\n" for row in history), encoding="utf-8")
     log.replace(folder / "log.jsonl")
     _draw(history, folder / "curves.png", title)
 
@@ -32,10 +32,10 @@ def _draw(history: list[dict[str, Any]], path: Path, title: str) -> None:
         ("validation images", {"accuracy": "val_accuracy", "macro-F1": "val_macro_f1"}),
         ("learning rate, end of epoch", {"": "rate"}),
     )
-    epochs = [one["epoch"] for one in history]
+    epochs = [row["epoch"] for row in history]
     for axes, (name, lines) in zip(figure.subplots(1, len(panels)), panels):
         for label, key in lines.items():
-            axes.plot(epochs, [one[key] for one in history], marker="." if len(history) < 30 else "", label=label)
+            axes.plot(epochs, [row[key] for row in history], marker="." if len(history) < 30 else "", label=label)
         axes.set_title(name)
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -130,8 +130,8 @@ class Loop:
         """Leave of the state only that the training is done: the weights have found their place."""
         if self._machine.rank == 0:
             _write({"fingerprint": self._fingerprint, "done": True}, self._folder / STATE)
-            for one in self._folder.glob("best-*.pt"):
-                one.unlink()
+            for path in self._folder.glob("best-*.pt"):
+                path.unlink()
 
     def _done(self) -> int:
         return self._course.epoch * len(self._order) + self._course.step
@@ -236,9 +236,9 @@ class Loop:
                 _write(kept, self._kept(course.best["epoch"]))
             self._save()
             # Only now: a run killed before would still need the older ones.
-            for one in self._folder.glob("best-*.pt"):
-                if one != self._kept(course.best["epoch"]):
-                    one.unlink()
+            for path in self._folder.glob("best-*.pt"):
+                if path != self._kept(course.best["epoch"]):
+                    path.unlink()
             write_course(course.history, self._folder, self._recipe.name)
         self._machine.wait()
 

@@ -119,6 +119,6 @@ def balanced_weights(labels: np.ndarray, sources: np.ndarray, power: float = 0.5
         chosen = labels == label
         names, counts = np.unique(sources[chosen], return_counts=True)
         share = counts**power / (counts**power).sum()
-        each = dict(zip(names, share / counts))
-        weights[chosen] = [each[source] for source in sources[chosen]]
+        weight_of = dict(zip(names, share / counts))
+        weights[chosen] = [weight_of[source] for source in sources[chosen]]
     return weights / weights.sum() * len(labels)

@@ -219,7 +219,7 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     if path.suffix != ".toml":
         path = FOLDER / f"{name}.toml"
     if not path.is_file():
-        known = ", ".join(sorted(one.stem for one in FOLDER.glob("*.toml")))
+        known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.toml")))
         raise ConfigError(
             f"recipe {name!r} is unknown",
             f"known are {known}, or name a .toml file",
@@ -229,8 +229,8 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file ({error}).") from error
     values["name"] = path.stem
-    for one in overrides:
-        tables, key, value = _setting(one)
+    for override in overrides:
+        tables, key, value = _setting(override)
         table = values
         for part in tables:
             table = table.setdefault(part, {})
@@ -273,7 +273,7 @@ def networks_of(recipe: Any) -> list[str]:
     names = list(getattr(recipe, "backbones", ()))
     if getattr(recipe, "start", "") == "pretrained":
         names.append(recipe.architecture)
-    parts = (getattr(recipe, one.name) for one in fields(recipe))
+    parts = (getattr(recipe, field.name) for field in fields(recipe))
     return names + [name for part in parts if is_dataclass(part) for name in networks_of(part)]
 
 

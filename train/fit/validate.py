@@ -153,7 +153,7 @@ def choose(data: Dataset, decays: Sequence[float], accuracy: float) -> tuple[flo
         f1 = np.stack(
             [
                 sources.f1(),
-                *(np.where(np.isin(names, relevant(data, name)), one, np.nan) for name, one in patients.items()),
+                *(np.where(np.isin(names, relevant(data, name)), scores, np.nan) for name, scores in patients.items()),
             ]
         )
         score = float(np.nanmean(np.nanmean(f1[:, ~np.isnan(f1).all(0)], axis=0)))
@@ -248,11 +248,11 @@ def chest_folds(data: Dataset) -> list[np.ndarray]:
     alone = []
     for name in np.unique(data.sources[chests & ~together]):
         whole = chests & (data.sources == name)
-        shares = [(data.labels[whole] == one).sum() / max(1, (data.labels == one).sum()) for one in data.pair]
+        shares = [(data.labels[whole] == label).sum() / max(1, (data.labels == label).sum()) for label in data.pair]
         if max(shares) > 0.5:
             alone.append(whole)
         else:
-            smallest = int(np.argmin([one.sum() for one in folds]))
+            smallest = int(np.argmin([fold.sum() for fold in folds]))
             folds[smallest] = folds[smallest] | whole
     return folds + alone
 
@@ -260,8 +260,8 @@ def chest_folds(data: Dataset) -> list[np.ndarray]:
 def relevant(data: Dataset, source: str) -> list[str]:
     """Classes that only this source has enough of, and both chests where it has enough of both."""
     inside = data.sources == source
-    enough = [one for one in data.classes if (data.labels[inside] == one).sum() >= LEAST_KEPT]
-    alone = [one for one in enough if (data.labels[~inside] == one).sum() < LEAST_KEPT]
+    enough = [name for name in data.classes if (data.labels[inside] == name).sum() >= LEAST_KEPT]
+    alone = [name for name in enough if (data.labels[~inside] == name).sum() < LEAST_KEPT]
     return alone + (list(data.pair) if set(data.pair) <= set(enough) else [])
 
 

@@ -47,4 +47,4 @@ def span(figure: np.ndarray) -> dict[str, float] | None:
     if np.isnan(figure[0]):
         return None
     low, high = np.nanpercentile(figure[1:], (2.5, 97.5))
-    return {name: round(float(one), 4) for name, one in (("value", figure[0]), ("low", low), ("high", high))}
+    return {name: round(float(number), 4) for name, number in (("value", figure[0]), ("low", low), ("high", high))}

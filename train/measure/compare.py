@@ -51,23 +51,23 @@ def read_result(folder: Path) -> Result:
     return Result(folder, figures, pd.read_csv(table) if table.is_file() else None)
 
 
-def difference(first: Result, other: Result) -> dict[str, float] | None:
-    """Macro-F1 of `other` less that of `first`, with its paired 95% bootstrap interval.
+def difference(first: Result, second: Result) -> dict[str, float] | None:
+    """Macro-F1 of `second` less that of `first`, with its paired 95% bootstrap interval.
 
     Both are drawn together, on the images that both judged, so that what is
     hard for both does not widen the interval. None where predictions are
     missing, the classes differ, no image is common, or one has another truth.
     """
     classes = first.figures["confusion"]["classes"]
-    if first.predictions is None or other.predictions is None or other.figures["confusion"]["classes"] != classes:
+    if first.predictions is None or second.predictions is None or second.figures["confusion"]["classes"] != classes:
         return None
-    both = first.predictions.merge(other.predictions, on="file", suffixes=("", "_other"))
+    both = first.predictions.merge(second.predictions, on="file", suffixes=("", "_other"))
     if both.empty or (both["truth"] != both["truth_other"]).any():
         return None
-    index = {name: one for one, name in enumerate(classes)}
+    index = {name: position for position, name in enumerate(classes)}
     truth, ours, theirs = (both[key].map(index).to_numpy(int) for key in ("truth", "predicted", "predicted_other"))
     groups, count = both["group"].to_numpy(), len(classes)
-    pairs = np.hstack([confusion_columns(truth, one, count) for one in (ours, theirs)])
+    pairs = np.hstack([confusion_columns(truth, predicted, count) for predicted in (ours, theirs)])
     f1 = rates(resample(pairs, groups).reshape(-1, 2, count, count))[2]
     macro = np.nanmean(f1, axis=2)
     return span(macro[:, 1] - macro[:, 0])
@@ -102,9 +102,9 @@ def rows_of(results: Sequence[Result], speeds: dict[str, float]) -> list[dict[st
         "adult against child": "adult_pediatric_balanced_accuracy",
     }
     rows = []
-    for one in results:
-        figures, model = one.figures, one.figures["model"]
-        change = None if one is results[0] else difference(results[0], one)
+    for result in results:
+        figures, model = result.figures, result.figures["model"]
+        change = None if result is results[0] else difference(results[0], result)
         answered = figures.get("answered") or {}
         rows.append(
             {

@@ -34,14 +34,14 @@ def reliability(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
         "ece": round(float(ece_of_sums(sums)), 4),
         "bins": [
             {
-                "low": round(one / BINS, 4),
-                "high": round((one + 1) / BINS, 4),
-                "n": int(counts[one]),
-                "confidence": round(float(confidences[one] / counts[one]), 4),
-                "accuracy": round(float(rights[one] / counts[one]), 4),
+                "low": round(index / BINS, 4),
+                "high": round((index + 1) / BINS, 4),
+                "n": int(counts[index]),
+                "confidence": round(float(confidences[index] / counts[index]), 4),
+                "accuracy": round(float(rights[index] / counts[index]), 4),
             }
-            for one in range(BINS)
-            if counts[one]
+            for index in range(BINS)
+            if counts[index]
         ],
     }
 
@@ -63,5 +63,5 @@ def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
     kept = np.unique(np.linspace(0, len(right) - 1, min(CURVE_POINTS, len(right))).round().astype(int))
     return {
         "aurc": round(float(risk.mean()), 5),
-        "curve": [[round(answered[one] / len(right), 4), round(float(risk[one]), 5)] for one in kept],
+        "curve": [[round(answered[index] / len(right), 4), round(float(risk[index]), 5)] for index in kept],
     }

@@ -120,8 +120,8 @@ def _judge(classifier: Classifier, frame: pd.DataFrame) -> tuple[Judged, dict[st
     logits, read = [], np.zeros(len(frame), bool)
     unreadable: dict[str, int] = {}
     starts = range(0, len(frame), BATCH)
-    with progress(starts, len(starts), "judging") as each:
-        for start in each():
+    with progress(starts, len(starts), "judging") as items:
+        for start in items():
             batch = []
             for row in range(start, min(start + BATCH, len(frame))):
                 try:
@@ -137,14 +137,14 @@ def _judge(classifier: Classifier, frame: pd.DataFrame) -> tuple[Judged, dict[st
             "not one image of the split could be read",
             "check the paths in the manifest",
         )
-    names = [one.name for one in classifier.card.classes]
+    names = [part.name for part in classifier.card.classes]
     kept, values = frame[read].reset_index(drop=True), np.concatenate(logits)
     judged = Judged(
         frame=kept,
         logits=values,
         probabilities=softmax(values, classifier.card.temperature),
-        truth=np.array([names.index(one) for one in kept["class"]]),
-        thresholds=np.array([one.threshold for one in classifier.card.classes]),
+        truth=np.array([names.index(label) for label in kept["class"]]),
+        thresholds=np.array([part.threshold for part in classifier.card.classes]),
     )
     return judged, unreadable
 

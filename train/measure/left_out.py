@@ -54,6 +54,6 @@ def _read(path: Path) -> dict[str, Any]:
 def _chosen(measured: dict[str, Any]) -> dict[str, Any] | None:
     """The chosen setting of several, or the figures themselves where there was nothing to choose."""
     candidates = measured.get("decays") or {"": measured}
-    name = str(measured.get("chosen_decay", max(candidates, key=lambda one: candidates[one].get("score", 0))))
+    name = str(measured.get("chosen_decay", max(candidates, key=lambda decay: candidates[decay].get("score", 0))))
     found = {key: candidates[name][key] for key in KEPT if key in candidates.get(name, {})}
     return found or None

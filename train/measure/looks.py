@@ -99,14 +99,14 @@ def judge_folder(folder: Path, classifier: Classifier) -> list[Exhibit]:
     A manifest.csv in the folder may say in a column `body part` what each
     `file` shows. Raises ConfigError where the folder holds no DICOM file.
     """
-    files = sorted(one for one in folder.rglob("*") if one.is_file() and one.suffix.lower() in SUFFIXES)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix.lower() in SUFFIXES)
     if not files:
         raise ConfigError(f"{folder}: holds no DICOM file (looked for *.dcm, *.dicom, *.dic, *.ima and no suffix).")
     if len(files) > MOST_FILES:
         log.warning(f"{folder}: {len(files)} files; the first {MOST_FILES} are judged")
     seen = _seen(folder / "manifest.csv")
     log.info(f"judging {min(len(files), MOST_FILES)} DICOM files")
-    names = [one.relative_to(folder).as_posix() for one in files[:MOST_FILES]]
+    names = [path.relative_to(folder).as_posix() for path in files[:MOST_FILES]]
     return [_judge(path, name, seen.get(name, ""), classifier) for path, name in zip(files, names)]
 
 
@@ -144,30 +144,30 @@ def compare_looks(exhibits: Sequence[Exhibit], frame: pd.DataFrame, classifier: 
     """
     looks: dict[str, Any] = {}
     tones, compared = {"manifest": np.zeros(TONES), "dicom": np.zeros(TONES)}, {"manifest": 0, "dicom": 0}
-    for name in sorted({str(one.verdict.body_part) for one in exhibits if one.look is not None}):
-        ours = [one.look for one in exhibits if one.look is not None and one.verdict.body_part == name]
+    for name in sorted({str(exhibit.verdict.body_part) for exhibit in exhibits if exhibit.look is not None}):
+        ours = [exhibit.look for exhibit in exhibits if exhibit.look is not None and exhibit.verdict.body_part == name]
         paths = frame["path"][frame["class"] == name]
         if paths.empty:
             continue
         chosen = paths.sample(min(REFERENCES, len(paths)), random_state=0)
-        theirs = [Look.of_file(one, classifier) for one in chosen]
+        theirs = [Look.of_file(path, classifier) for path in chosen]
         looks[name] = {figure: _beside(ours, theirs, value) for figure, value in FIGURES.items()}
         for key, several in (("manifest", theirs), ("dicom", ours)):
-            tones[key] += len(ours) * np.mean([one.tones() for one in several], axis=0)
+            tones[key] += len(ours) * np.mean([look.tones() for look in several], axis=0)
             compared[key] += len(several)
     return {
         "files": len(exhibits),
-        "outcomes": dict(Counter(str(one.verdict.outcome) for one in exhibits)),
-        "reasons": dict(Counter(one.verdict.error[0] for one in exhibits if one.verdict.error is not None)),
+        "outcomes": dict(Counter(str(exhibit.verdict.outcome) for exhibit in exhibits)),
+        "reasons": dict(Counter(exhibit.verdict.error[0] for exhibit in exhibits if exhibit.verdict.error is not None)),
         "images": compared,
         "looks": looks,
-        "tones": {key: (one / max(1, compared["dicom"])).round(5).tolist() for key, one in tones.items()},
+        "tones": {key: (tone / max(1, compared["dicom"])).round(5).tolist() for key, tone in tones.items()},
     }
 
 
 def _beside(ours: Sequence[Look], theirs: Sequence[Look], figure: Callable[[np.ndarray], float]) -> dict[str, Any]:
-    low, median, high = np.percentile([figure(one.gray) for one in theirs], (2.5, 50, 97.5))
-    values = np.array([figure(one.gray) for one in ours])
+    low, median, high = np.percentile([figure(look.gray) for look in theirs], (2.5, 50, 97.5))
+    values = np.array([figure(look.gray) for look in ours])
     spread = {"low": low, "median": median, "high": high, "dicom": np.median(values)}
     return {
         **{key: round(float(value), 3) for key, value in spread.items()},

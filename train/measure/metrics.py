@@ -82,9 +82,9 @@ def measure(
         "per_class": {
             name: {
                 "n": int((truth == i).sum()),
-                **{key: _number(one[0, i]) for key, one in by_class.items()},
+                **{key: _number(figures[0, i]) for key, figures in by_class.items()},
                 "answered": _mean(answered[truth == i]),
-                "intervals": {key: span(one[:, i]) for key, one in by_class.items()},
+                "intervals": {key: span(figures[:, i]) for key, figures in by_class.items()},
             }
             for i, name in enumerate(classes)
         },
@@ -119,12 +119,12 @@ def _chests(
     classes: Sequence[str],
 ) -> dict[str, Any]:
     """Chests merged into one class, and adults against children."""
-    adult, child = (list(classes).index(one) for one in CHESTS)
+    adult, child = (list(classes).index(name) for name in CHESTS)
     merge = np.delete(np.eye(len(classes)), child, axis=1)
     merge[child, adult - (adult > child)] = 1
     among = np.isin(truth, (adult, child))
     balanced = None
-    if all((truth == one).any() for one in (adult, child)):
+    if all((truth == index).any() for index in (adult, child)):
         # Between the two chests only, whatever else the image might have been taken for.
         says_child = (probabilities[:, child] > probabilities[:, adult])[among].astype(int)
         pairs = confusion_columns((truth[among] == child).astype(int), says_child, 2)

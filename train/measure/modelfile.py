@@ -31,10 +31,10 @@ def read_facts(path: Path) -> Facts:
     import onnx
 
     model = onnx.load(path)
-    properties = {one.key: one.value for one in model.metadata_props}
+    properties = {entry.key: entry.value for entry in model.metadata_props}
     shapes = onnx.TensorProto.INT64  # a graph's integers of 64 bits are shapes and axes, never weights
     return Facts(
-        parameters=sum(int(np.prod(one.dims)) for one in model.graph.initializer if one.data_type != shapes),
+        parameters=sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer if tensor.data_type != shapes),
         megabytes=round(path.stat().st_size / 1e6, 1),
         calibration=json.loads(properties["calibration"]),
         metrics=json.loads(properties["metrics"]),

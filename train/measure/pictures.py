@@ -55,10 +55,10 @@ def reliability_picture(calibration: dict[str, Any]) -> str:
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
         for key, colour, marker in (("before", SECOND, "s"), ("after", FIRST, "o")):
             bins = calibration[key]["bins"]
-            x, y = [one["confidence"] for one in bins], [one["accuracy"] for one in bins]
-            most = max(one["n"] for one in bins)
+            x, y = [row["confidence"] for row in bins], [row["accuracy"] for row in bins]
+            most = max(row["n"] for row in bins)
             axes.plot(x, y, color=colour, linewidth=1)
-            sizes = [12 + 70 * one["n"] / most for one in bins]
+            sizes = [12 + 70 * row["n"] / most for row in bins]
             label = f"{key} scaling: ECE {calibration[key]['ece']:.3f}"
             axes.scatter(x, y, s=sizes, color=colour, marker=marker, label=label, linewidths=0)
         axes.set(xlabel="probability of the answer", ylabel="share that is right", xlim=(0, 1.03), ylim=(0, 1.03))
@@ -71,7 +71,8 @@ def risk_coverage_picture(curve: Sequence[Sequence[float]], coverage: float, acc
     """Share of wrong answers against the share of answered images, with the thresholds' own point."""
 
     def draw(axes: Axes) -> None:
-        axes.plot([one[0] for one in curve], [100 * one[1] for one in curve], color=FIRST, label="most confident first")
+        x, y = [point[0] for point in curve], [100 * point[1] for point in curve]
+        axes.plot(x, y, color=FIRST, label="most confident first")
         if accuracy is not None:
             axes.plot(coverage, 100 * (1 - accuracy), "D", color=SECOND, markersize=7, label="this model's thresholds")
         axes.set(xlabel="share of the images that is answered", ylabel="wrong among the answered (%)", xlim=(0, 1.03))
@@ -87,8 +88,8 @@ def tones_picture(tones: dict[str, list[float]]) -> str:
     def draw(axes: Axes) -> None:
         for key, label, colour in (("manifest", "images of the manifest", FIRST), ("dicom", "DICOM X-rays", SECOND)):
             steps = len(tones[key])
-            edges = [one / max(1, steps) for one in range(steps + 1)]
-            axes.stairs([100 * one for one in tones[key]], edges, color=colour, label=label, linewidth=1.6)
+            edges = [step / max(1, steps) for step in range(steps + 1)]
+            axes.stairs([100 * share for share in tones[key]], edges, color=colour, label=label, linewidth=1.6)
         axes.set(xlabel="gray value as the model sees it (0 black, 1 white)", ylabel="share of the pixels (%)")
         axes.set_xlim(0, 1)
         axes.legend(loc="upper center")

@@ -98,7 +98,7 @@ def _mistakes(judged: Judged, classifier: Classifier, images: bool) -> list[dict
     """The wrong predictions with the highest probability, those that were answered first."""
     wrong = np.nonzero(judged.predicted != judged.truth)[0]
     order = np.lexsort((-judged.confidence[wrong], ~judged.answered[wrong]))[:MOST_MISTAKES]
-    names = [one.name for one in classifier.card.classes]
+    names = [part.name for part in classifier.card.classes]
     return [
         {
             "row": int(row) + 2,  # as a spreadsheet counts, with the header
@@ -118,31 +118,31 @@ def _references(judged: Judged, classifier: Classifier) -> list[dict[str, str]]:
     """A few images of each class, drawn with a fixed seed."""
     random = np.random.default_rng(0)
     found = []
-    for index, one in enumerate(classifier.card.classes):
+    for index, part in enumerate(classifier.card.classes):
         rows = np.nonzero(judged.truth == index)[0]
         for row in random.choice(rows, min(REFERENCES_BY_CLASS, len(rows)), replace=False):
             found.append(
-                {"truth": one.name, "picture": thumbnail(Look.of_file(judged.frame["path"][row], classifier).square)}
+                {"truth": part.name, "picture": thumbnail(Look.of_file(judged.frame["path"][row], classifier).square)}
             )
     return found
 
 
 def _exhibits(exhibits: Sequence[Exhibit], images: bool) -> list[dict[str, Any]]:
     """The DICOM files that were judged or put to review; pictures of the first only."""
-    shown = [(number, one, one.look) for number, one in enumerate(exhibits, 1) if one.look is not None]
+    shown = [(number, exhibit, exhibit.look) for number, exhibit in enumerate(exhibits, 1) if exhibit.look is not None]
     return [
         {
-            "file": one.file if images else f"file {number}",
+            "file": exhibit.file if images else f"file {number}",
             "picture": thumbnail(look.square) if images and place < MOST_EXHIBITS else "",
-            "seen": one.seen,
-            "stored": one.stored,
-            "header": one.verdict.header,
-            "outcome": one.verdict.outcome,
-            "body_part": one.verdict.body_part,
-            "probability": one.verdict.confidence,
-            "mismatch": one.verdict.mismatch,
+            "seen": exhibit.seen,
+            "stored": exhibit.stored,
+            "header": exhibit.verdict.header,
+            "outcome": exhibit.verdict.outcome,
+            "body_part": exhibit.verdict.body_part,
+            "probability": exhibit.verdict.confidence,
+            "mismatch": exhibit.verdict.mismatch,
         }
-        for place, (number, one, look) in enumerate(shown)
+        for place, (number, exhibit, look) in enumerate(shown)
     ]
 
 
@@ -150,13 +150,13 @@ def _refusals(exhibits: Sequence[Exhibit], images: bool) -> list[dict[str, Any]]
     """The DICOM files without a picture, and why; those that failed first."""
     refused = [
         {
-            "file": one.file if images else f"file {number}",
-            "outcome": one.verdict.outcome,
-            "kind": one.verdict.error[0],
+            "file": exhibit.file if images else f"file {number}",
+            "outcome": exhibit.verdict.outcome,
+            "kind": exhibit.verdict.error[0],
             # A message can name the file.
-            "message": one.verdict.error[1] if images else "",
+            "message": exhibit.verdict.error[1] if images else "",
         }
-        for number, one in enumerate(exhibits, 1)
-        if one.verdict.error is not None
+        for number, exhibit in enumerate(exhibits, 1)
+        if exhibit.verdict.error is not None
     ]
-    return sorted(refused, key=lambda one: (one["outcome"] != "failed", one["kind"]))
+    return sorted(refused, key=lambda row: (row["outcome"] != "failed", row["kind"]))

@@ -12,9 +12,9 @@ def number(count: int) -> str:
     return NUMBERS[count] if count < len(NUMBERS) else str(count)
 
 
-def span_text(one: dict[str, float] | None) -> str:
+def span_text(figure: dict[str, float] | None) -> str:
     """A figure with its interval."""
-    return "not measured" if one is None else f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
+    return "not measured" if figure is None else f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
 
 
 def main_figures(figures: dict[str, Any]) -> list[tuple[str, str]]:
@@ -47,17 +47,17 @@ def tables(figures: dict[str, Any]) -> str:
         "| --- | --- | --- | --- | --- | --- |",
     ]
     lines += [
-        f"| {name} | {one['n']} | {one['recall']} | {one['precision']} | {one['f1']} | {one['answered']} |"
-        for name, one in figures["per_class"].items()
+        f"| {name} | {row['n']} | {row['recall']} | {row['precision']} | {row['f1']} | {row['answered']} |"
+        for name, row in figures["per_class"].items()
     ]
     lines += ["", "Confusion (rows: truth, columns: predicted)", "", "| | " + " | ".join(classes) + " |"]
     lines += ["| --- " * (len(classes) + 1) + "|"]
     for name, row in zip(classes, figures["confusion"]["matrix"]):
         lines.append(f"| {name} | " + " | ".join(map(str, row)) + " |")
     lines += ["", "| source | images | right |", "| --- | --- | --- |"]
-    lines += [f"| {name} | {one['n']} | {one['share']} |" for name, one in figures["per_dataset"].items()]
+    lines += [f"| {name} | {row['n']} | {row['share']} |" for name, row in figures["per_dataset"].items()]
     if "pediatric_recall_by_age" in figures:
         ages = figures["pediatric_recall_by_age"]
         lines += ["", "| children's age (years) | images | found |", "| --- | --- | --- |"]
-        lines += [f"| {band} | {one['n']} | {one['right']} |" for band, one in ages.items()]
+        lines += [f"| {band} | {row['n']} | {row['right']} |" for band, row in ages.items()]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Networks with pretrained weights from a local file, made for one gray channel."""
+"""Networks for one gray channel, with pretrained weights from a local file."""
 
 from __future__ import annotations
 
@@ -32,23 +32,25 @@ def make_backbone(name: str, weights: Path | None, pooling: str = "avg") -> torc
 
 
 def make_network(name: str, classes: int, pretrained_padding: bool = True, **options: Any) -> torch.nn.Module:
-    """A network of one gray channel with random weights; `classes` 0 leaves out the last layer.
+    """A network for one gray channel with random weights; with 0 `classes` it has no last layer.
 
-    name: a key of TIMM_NAMES. pretrained_padding: pad as the network did
-    that the pretrained weights were trained in. options: timm's, such as drop_rate.
+    name: a key of TIMM_NAMES. pretrained_padding: use the padding of the network
+    that the pretrained weights come from. options: timm's, such as drop_rate.
+
+    Raises ConfigError for an unknown name.
     """
     if name not in TIMM_NAMES:
         raise ConfigError(
             f"backbone {name!r} is unknown",
             f"known are {', '.join(TIMM_NAMES)}",
         )
-    # TensorFlow's padding; the tf_ models have it already.
+    # TensorFlow's padding, which the tf_ models have by default.
     if pretrained_padding and name.startswith("mobilenet"):
         options = {"pad_type": "same", **options}
     model = timm.create_model(TIMM_NAMES[name], pretrained=False, in_chans=1, num_classes=0, **options)
     if classes:
-        # A last layer with PyTorch's first weights: timm's are made for a thousand classes, and for five they are
-        # so large that the loss begins at 6 instead of 1.6 and takes epochs to come down.
+        # PyTorch's initial weights for the last layer: timm's initialisation is meant for 1,000 classes. With five
+        # classes its weights are so large that the loss starts at 6 instead of 1.6 and takes epochs to decrease.
         model.reset_classifier(classes)
     return model
 
@@ -59,12 +61,12 @@ def weights_file(name: str) -> str:
 
 
 def load_pretrained(model: torch.nn.Module, name: str, weights: Path) -> None:
-    """Give a network its pretrained weights; a last layer of its own keeps the random ones.
+    """Load pretrained weights into a network; its last layer keeps its random weights.
 
-    The first convolution's three colour channels are added up, which gives
-    for gray input what the original gives for three equal channels.
+    The weights of the first convolution are summed over the three colour channels:
+    for gray input this gives the output of the original for three equal channels.
 
-    Raises ConfigError where the file is missing or of another network.
+    Raises ConfigError where the file is missing or belongs to another network.
     """
     path = weights / weights_file(name)
     if not path.is_file():
@@ -82,11 +84,14 @@ def load_pretrained(model: torch.nn.Module, name: str, weights: Path) -> None:
     missing, unexpected = model.load_state_dict(state, strict=False)
     wrong = [key for key in missing if not key.endswith("num_batches_tracked") and not key.startswith(last)]
     if wrong or unexpected:
-        raise ConfigError(f"{path}: not the weights of {TIMM_NAMES[name]} (tensor {(wrong + unexpected)[0]!r}).")
+        raise ConfigError(
+            f"{path}: not the weights of {TIMM_NAMES[name]} (tensor {(wrong + unexpected)[0]!r})",
+            "replace the file by the weights of timm's model of that name",
+        )
 
 
 class Probe(torch.nn.Module):  # type: ignore[misc]  # torch is Any to the type checker
-    """Backbones side by side and one linear layer on all their features.
+    """Backbones in parallel and one linear layer on their concatenated features.
 
     names: keys of TIMM_NAMES; weights, pooling: as for `make_backbone`.
     """
@@ -94,11 +99,11 @@ class Probe(torch.nn.Module):  # type: ignore[misc]  # torch is Any to the type 
     def __init__(self, names: Sequence[str], weights: Path | None, classes: int, pooling: str = "avg") -> None:
         super().__init__()
         self.backbones = torch.nn.ModuleList(make_backbone(name, weights, pooling) for name in names)
-        self.classifier = torch.nn.Linear(sum(_features(one) for one in self.backbones), classes)
+        self.classifier = torch.nn.Linear(sum(_features(backbone) for backbone in self.backbones), classes)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(n, 1, s, s) -> (n, classes) logits."""
-        return self.classifier(torch.cat([one(image) for one in self.backbones], 1))
+        return self.classifier(torch.cat([backbone(image) for backbone in self.backbones], 1))
 
 
 def _features(backbone: torch.nn.Module) -> int:

@@ -1,4 +1,4 @@
-"""What `fit` writes and `export` reads: weights, and everything that the model file will say of them."""
+"""Checkpoints: the weights and metadata that `fit` writes and `export` reads."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Checkpoint:
 
     model: from (n, 1, size, size) float32, normalised, to (n, classes) logits.
     recipe: its settings, with `name`, `method` and `size`. calibration:
-    fields of train.fit.calibrate.Calibration. training_data: as the model file
-    carries it. classes: of the outputs, in their order.
+    fields of train.fit.calibrate.Calibration. training_data: as written to the model
+    file. classes: of the outputs, in their order.
     """
 
     model: torch.nn.Module
@@ -36,7 +36,7 @@ class Checkpoint:
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
-    """Write it whole or not at all."""
+    """Write a checkpoint atomically."""
     import torch
 
     part = path.with_suffix(".part")
@@ -53,7 +53,7 @@ def save_fit(
     validation: dict[str, Any],
     classes: ClassSet,
 ) -> Path:
-    """Write validation.json and checkpoint.pt, which carries the validation's `calibration`; the checkpoint's path."""
+    """Write validation.json and checkpoint.pt with the validation's `calibration`; the checkpoint's path."""
     written = {**validation, **classes.as_json()}
     (out / "validation.json").write_text(json.dumps(written, indent=1), encoding="utf-8")
     save(Checkpoint(model, recipe, validation["calibration"], training_data, classes), out / "checkpoint.pt")
@@ -61,7 +61,7 @@ def save_fit(
 
 
 def load(path: Path) -> Checkpoint:
-    """The network in evaluation mode, with all that was saved beside it. Raises ConfigError."""
+    """The saved checkpoint, with its network in evaluation mode. Raises ConfigError for an unknown method."""
     import torch
 
     saved = torch.load(path, weights_only=True)
@@ -72,14 +72,14 @@ def load(path: Path) -> Checkpoint:
 
 
 def classes_in(saved: Mapping[str, Any]) -> ClassSet:
-    """The classes that ClassSet.as_json has put among other values; those of a file without them are the paper's."""
+    """The classes in a dictionary with the keys of ClassSet.as_json; the paper's classes where it has none."""
     if "classes" not in saved:
         return PAPER
     return ClassSet(tuple(saved["classes"]), {key: tuple(value) for key, value in saved["partial_labels"].items()})
 
 
 def describe(frame: pd.DataFrame, manifest: Path) -> dict[str, Any]:
-    """What a model was trained on: counts by class, sources, and a digest of the manifest (of a folder: its rows)."""
+    """A description of the training data: counts by class, sources, and a digest of the manifest (or folder's rows)."""
     return {
         "images": len(frame),
         "by_class": {str(k): int(v) for k, v in frame["class"].value_counts().sort_index().items()},
@@ -105,4 +105,6 @@ def _network(recipe: dict[str, Any], classes: ClassSet, path: Path) -> torch.nn.
         from train.networks.two_step import untrained
 
         return untrained(recipe, classes)
-    raise ConfigError(f"{path}: trained by the unknown method {recipe['method']!r}", "export it with a newer version")
+    raise ConfigError(
+        f"{path}: trained by the unknown method {recipe['method']!r}", "export it with the version that trained it"
+    )

@@ -1,8 +1,8 @@
-"""Weights of convolutions as whole numbers of 8 bits with a scale for each channel: half the file, the same speed.
+"""Convolution weights stored as int8 with a scale for each channel: half the file size at the same speed.
 
-Networks are rounded before what is learned on top of them, so that PyTorch, the
-calibration and the file all mean the same weights. Batch norm is folded into a
-convolution by a factor for each channel, which leaves the whole numbers as they are.
+The weights are rounded before any layer is trained on their features, so that PyTorch, the
+calibration and the file use the same weights. Folding batch norm into a
+convolution multiplies each channel by a factor, which leaves the integers unchanged.
 """
 
 from __future__ import annotations
@@ -18,45 +18,45 @@ LARGEST = 127
 SMALLEST_STORED = 1024
 """Tensors with fewer values stay fp32 in the file."""
 TOLERANCE = 0.01
-"""Distance from a whole number at which a weight still counts as one: folding rounds in fp32."""
+"""Largest distance of a scaled weight from an integer; folding batch norm rounds in fp32."""
 
 
 def round_weights(model: torch.nn.Module) -> None:
-    """Round each convolution's weights to whole multiples, -127 to 127, of its output channels' scales; in place."""
+    """Round each convolution's weights to multiples, -127 to 127, of its output channels' scales; in place."""
     import torch
 
     with torch.no_grad():
-        for one in model.modules():
-            if isinstance(one, torch.nn.Conv2d):
-                largest = one.weight.abs().amax((1, 2, 3), keepdim=True)
+        for layer in model.modules():
+            if isinstance(layer, torch.nn.Conv2d):
+                largest = layer.weight.abs().amax((1, 2, 3), keepdim=True)
                 scale = torch.where(largest > 0, largest / LARGEST, 1.0)
-                one.weight.copy_((one.weight / scale).round() * scale)
+                layer.weight.copy_((layer.weight / scale).round() * scale)
 
 
 def store_small(model: Any) -> None:
-    """Keep the large weights of an ONNX ModelProto in few bits; in place.
+    """Store the large weights of an ONNX ModelProto in 8 or 16 bits; in place.
 
-    Rounded convolutions as int8 with scales, all others as fp16 (as which
-    pretrained weights are given). They are made fp32 when the session is made.
+    Rounded convolutions are stored as int8 with scales, all others as fp16 (the precision of
+    the pretrained weights). ONNX Runtime converts them to fp32 when it creates the session.
     """
     import onnx
 
     helper, to_array, from_array = onnx.helper, onnx.numpy_helper.to_array, onnx.numpy_helper.from_array
     nodes, scales = [], []
-    for one in model.graph.initializer:
-        if one.data_type != onnx.TensorProto.FLOAT or np.prod(one.dims) < SMALLEST_STORED:
+    for tensor in model.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < SMALLEST_STORED:
             continue
-        name, values = one.name, to_array(one)
+        name, values = tensor.name, to_array(tensor)
         whole = _whole_numbers(values)
         if whole is None:
-            one.CopyFrom(from_array(values.astype(np.float16), f"{name}.half"))
-            nodes.append(helper.make_node("Cast", [one.name], [name], to=onnx.TensorProto.FLOAT))
+            tensor.CopyFrom(from_array(values.astype(np.float16), f"{name}.half"))
+            nodes.append(helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT))
         else:
             numbers, scale = whole
-            one.CopyFrom(from_array(numbers, f"{name}.int8"))
+            tensor.CopyFrom(from_array(numbers, f"{name}.int8"))
             scales.append(from_array(scale, f"{name}.scale"))
             nodes += [
-                helper.make_node("Cast", [one.name], [f"{name}.whole"], to=onnx.TensorProto.FLOAT),
+                helper.make_node("Cast", [tensor.name], [f"{name}.whole"], to=onnx.TensorProto.FLOAT),
                 helper.make_node("Mul", [f"{name}.whole", scales[-1].name], [name]),
             ]
     nodes += model.graph.node

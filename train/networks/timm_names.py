@@ -1,4 +1,4 @@
-"""Names of the networks, apart from train.networks.backbones: a command line that names them loads no torch."""
+"""Names of the networks, in a module that does not import torch, so that command lines can list them quickly."""
 
 from __future__ import annotations
 
@@ -14,4 +14,4 @@ TIMM_NAMES = {
     "efficientnet_lite1": "tf_efficientnet_lite1",
     "efficientnet_lite2": "tf_efficientnet_lite2",
 }
-"""Our name of a network -> timm's."""
+"""Name in recipes -> name in timm."""

@@ -1,8 +1,8 @@
-"""Which body part, by frozen networks; then which of a pair of classes, such as whose chest, by a network of its own.
+"""A network in two steps: frozen backbones predict the body part, a fine-tuned one tells a pair of classes apart.
 
-Frozen networks tell body parts apart in hospitals that they have not seen, and
-tell adults from children badly. A network tuned on chests does that well, and
-must not be asked about anything else.
+Frozen networks recognise body parts in hospitals that are not in the training data, but
+separate adults from children poorly. A network fine-tuned on chests does that well, and
+is used only for the pair.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def pair_of(classes: ClassSet) -> Pair:
 
 
 def split_pair(logits: Any, log_odds: Any, pair: Pair, log_add_exp: Any) -> list[Any]:
-    """The columns of (n, classes) logits, with the common probability of the pair divided anew.
+    """The columns of (n, classes) logits, with the joint probability of the pair divided by `log_odds`.
 
     log_odds: (n,), of the pair's second class against its first. log_add_exp: numpy's or torch's,
-    so that training and the model file compute the same.
+    so that training and the model file use the same formula.
     """
     first, second = pair
     columns = [logits[:, index] for index in range(logits.shape[1])]
@@ -47,10 +47,10 @@ def split_pair(logits: Any, log_odds: Any, pair: Pair, log_add_exp: Any) -> list
 
 @dataclass(frozen=True)
 class ChestRule:
-    """Log-odds of the pair's second class against its first, from the pair's network and the body parts' layer.
+    """Log-odds of the pair's second class against its first, from the pair's network and the body part's layer.
 
-    scale: of the network's margin, its second output less its first.
-    weight: of the same difference in the body parts' logits. shift: added.
+    scale: factor of the network's margin, its second output minus its first.
+    weight: factor of the same difference in the body part's logits. shift: constant term.
     """
 
     scale: float
@@ -66,7 +66,7 @@ class ChestRule:
 class TwoStep(torch.nn.Module):  # type: ignore[misc]  # torch is Any to the type checker
     """body_part: a Probe. chest: a network with an output for each class, of which those of the pair are used.
 
-    rule: what makes log-odds of the pair's second class against its first of them.
+    rule: combines the outputs of both to the log-odds of the pair's second class against its first.
     """
 
     def __init__(self, body_part: Probe, chest: torch.nn.Module, rule: ChestRule, pair: Pair) -> None:
@@ -83,9 +83,9 @@ class TwoStep(torch.nn.Module):  # type: ignore[misc]  # torch is Any to the typ
         return torch.stack(split_pair(logits, log_odds, self.pair, _log_add_exp), 1)
 
 
-def _log_add_exp(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    # By softplus, which every ONNX operator set has.
-    return other + torch.nn.functional.softplus(one - other)
+def _log_add_exp(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    # Softplus is in every ONNX operator set, logaddexp is not.
+    return second + torch.nn.functional.softplus(first - second)
 
 
 def untrained(recipe: dict[str, Any], classes: ClassSet = PAPER) -> TwoStep:

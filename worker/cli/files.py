@@ -17,7 +17,7 @@ def collect(paths: Iterable[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():
-            found.update(dict.fromkeys(sorted(one for one in path.rglob("*") if one.is_file())))
+            found.update(dict.fromkeys(sorted(file for file in path.rglob("*") if file.is_file())))
         else:
             found[path] = None
     return list(found)

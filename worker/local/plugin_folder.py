@@ -88,7 +88,7 @@ def pack(folder: Path) -> bytes:
     """The folder as a .tar.gz; the same folder makes the same bytes."""
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", mtime=_TIME) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
-        for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+        for path in sorted(file for file in folder.rglob("*") if file.is_file()):
             entry = tarfile.TarInfo(f"{NAME}/{path.relative_to(folder).as_posix()}")
             entry.size, entry.mtime, entry.mode = path.stat().st_size, _TIME, 0o644
             with path.open("rb") as file:
@@ -115,7 +115,7 @@ def _closure(root: str) -> set[str]:
         found.add(wanted.name)
         for requirement in map(Requirement, requires):
             extras = wanted.extras | {""}
-            if requirement.marker is None or any(requirement.marker.evaluate({"extra": one}) for one in extras):
+            if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in extras):
                 waiting.append(requirement)
     return found
 

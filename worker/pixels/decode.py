@@ -92,7 +92,11 @@ def _decode_frame(dataset: FileDataset, syntax: UID) -> np.ndarray:
         check_rle(frame, declared, int(dataset.BitsAllocated))
         # pydicom's own decoder of RLE, which it tries next, decodes segments of whatever length.
         return pixel_array(dataset, index=0, decoding_plugin="pylibjpeg")
-    _check_frame(frame_size(frame), declared)
+    try:
+        found = frame_size(frame)
+    except CorruptPixels as error:
+        raise CorruptPixels(f"(7FE0,0010) Pixel Data: {error.what}", error.remedy) from error
+    _check_frame(found, declared)
     if _is_plain_jpeg(dataset, syntax):
         return _decode_jpeg(frame)
     return pixel_array(dataset, index=0)

@@ -24,10 +24,10 @@ def test_the_same_film_in_another_guise_is_found_and_another_film_is_not() -> No
         "bars": cv2.copyMakeBorder(plain, 0, 0, 80, 80, cv2.BORDER_CONSTANT, value=0),
         "gamma": ((plain / 255) ** 1.3 * 255).astype(np.uint8),
     }
-    prints = [fingerprint(one) for one in (chest, leg, *guises.values())]
+    prints = [fingerprint(image) for image in (chest, leg, *guises.values())]
     assert [(0, index) for index in range(2, 7)] == [pair for pair in near_duplicates(prints) if pair[0] == 0]
     sides = np.array(["dev"] * 6 + ["test"])
-    assert {one for pair in near_duplicates(prints, sides) for one in pair} == {0, 2, 3, 4, 5, 6}
+    assert {index for pair in near_duplicates(prints, sides) for index in pair} == {0, 2, 3, 4, 5, 6}
 
 
 def test_different_chests_are_not_called_the_same(shared: Path) -> None:

@@ -54,7 +54,7 @@ def test_folders_name_the_classes_as_the_paper_does(tmp_path: Path) -> None:
     ]
     assert set(frame["dataset"]) == {"Data"}
     assert set(frame["patient"]) == {""}
-    assert all(os.path.isfile(one) for one in frame["path"])  # noqa: PTH113
+    assert all(os.path.isfile(path) for path in frame["path"])  # noqa: PTH113
 
 
 def test_splits_are_folders_above_the_classes(tmp_path: Path) -> None:

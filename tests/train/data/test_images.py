@@ -51,10 +51,10 @@ def folder(tmp_path: Path) -> Path:
 
 def fill(folder: Path, size: int) -> tuple[ImageCache, list[str]]:
     """A cache filled with the folder's files; and the paths of the usable ones."""
-    paths = sorted(str(one) for one in folder.iterdir() if one.is_file())
+    paths = sorted(str(path) for path in folder.iterdir() if path.is_file())
     cache = ImageCache(folder / "cache", size)
     known = cache.fill(paths)
-    return cache, [path for path, one in zip(paths, known) if not one.broken]
+    return cache, [path for path, entry in zip(paths, known) if not entry.broken]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -91,7 +91,7 @@ def test_broken_files_are_told_and_counted_and_the_rest_is_usable(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache, usable = fill(folder, 128)
-    assert [Path(one).name for one in usable] == [*NAMES, "small.png"]
+    assert [Path(path).name for path in usable] == [*NAMES, "small.png"]
     for name, reason in (("broken.dcm", ""), ("slice.dcm", "NotAnXRay"), ("even.png", "BlankPixels")):
         assert any(line.startswith(f"left out {folder / name}: ") and reason in line for line in caplog.messages)
     assert caplog.messages[-1] == "3 of 6 files cannot be used"
@@ -130,19 +130,19 @@ def test_the_cache_is_its_owners_alone(folder: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom's on the cut file, in this process only
 def test_processes_decode_as_one_does(folder: Path) -> None:
-    paths = sorted(str(one) for one in folder.iterdir() if one.is_file())
+    paths = sorted(str(path) for path in folder.iterdir() if path.is_file())
     alone, together = ImageCache(folder / "alone", 64), ImageCache(folder / "together", 64)
     found = [cache.fill(paths, n) for cache, n in ((alone, 0), (together, 2))]
     assert found[0] == found[1]
-    usable = [path for path, one in zip(paths, found[0]) if not one.broken]
-    for one, other in zip(alone.images(usable), together.images(usable)):
-        np.testing.assert_array_equal(one, other)
+    usable = [path for path, entry in zip(paths, found[0]) if not entry.broken]
+    for first, second in zip(alone.images(usable), together.images(usable)):
+        np.testing.assert_array_equal(first, second)
 
 
 def test_a_file_that_kills_its_process_is_blamed_alone() -> None:
     names = ["a", "poison", "b", "c"]
     known = list(decode_all([(name, "", 64) for name in names], 2, poisoned.decode))
-    assert [one.thumbnail for one in known] == ["a", "", "b", "c"]
+    assert [entry.thumbnail for entry in known] == ["a", "", "b", "c"]
     assert known[1].broken.startswith("CrashedProcess: ")
 
 

@@ -49,11 +49,11 @@ def test_every_class_and_source_is_shared_out_and_no_patient_is_divided() -> Non
 
 def test_the_same_seed_divides_alike_and_another_otherwise() -> None:
     frame = frame_of(300)
-    one, again, other = (split_by_patient(frame, SHARES, seed) for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one, again)
-    assert (one != other).any()
+    first, again, reseeded = (split_by_patient(frame, SHARES, seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != reseeded).any()
     turned = frame.iloc[::-1].reset_index(drop=True)
-    np.testing.assert_array_equal(one, split_by_patient(turned, SHARES, 1)[::-1])
+    np.testing.assert_array_equal(first, split_by_patient(turned, SHARES, 1)[::-1])
 
 
 def test_sources_of_one_image_are_shared_out_together() -> None:
@@ -93,7 +93,7 @@ def test_a_later_run_reads_the_splits_of_the_first(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="made from other images"):
         read_or_make_splits(frame.iloc[1:].reset_index(drop=True), path, SHARES, 1)
     (tmp_path / "out/splits.csv.json").unlink()
-    with pytest.raises(ConfigError, match="take both away"):
+    with pytest.raises(ConfigError, match="delete both"):
         read_or_make_splits(frame, path, SHARES, 1)
 
 

@@ -30,7 +30,7 @@ TINY = ("--set", "size=32", "--set", "epochs=1", "--set", "batch=16")
 
 
 def command(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in arguments])
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,8 @@ def test_a_run_goes_on_where_it_stopped_and_measures_what_can_be_measured(
     assert "name with --splits the file that fit wrote" in command(*judge).output
     assert command(*judge, "--splits", out / "splits.csv").exit_code == 0
     alone, within = (
-        json.loads((one / "metrics.json").read_text()) for one in (tmp_path / "alone", out / "mobilenetv1/evaluation")
+        json.loads((folder / "metrics.json").read_text())
+        for folder in (tmp_path / "alone", out / "mobilenetv1/evaluation")
     )
     assert alone["macro_f1"] == within["macro_f1"]
 
@@ -105,7 +106,7 @@ def test_a_broken_image_does_not_stop_an_export(folder: Path, tmp_path: Path, ca
     files = [folder / "spine/0.png", folder / "other/0.png", tmp_path / "broken.png"]
     files[-1].write_bytes(files[0].read_bytes()[:100])
     manifest = tmp_path / "manifest.csv"
-    manifest.write_text("file,class,split\n" + "".join(f"{one},spine,dev\n" for one in files))
+    manifest.write_text("file,class,split\n" + "".join(f"{file},spine,dev\n" for file in files))
     target = tmp_path / "model.onnx"
     done = command(
         "export", "--checkpoint", tmp_path / "checkpoint.pt", "--data", manifest, "--variant", "none", "--out", target
@@ -143,7 +144,7 @@ def test_recipes_without_their_weights_are_left_out_and_the_others_run(
     (tmp_path / "mobilenetv1_100.safetensors").touch()
     choices = choose_recipes(["mobilenetv1", "mobilenetv1_probe", "mobilenetv2_probe"], [], False)
     kept, left_out = with_weights(choices, tmp_path)
-    assert [one.name for one in kept] == ["mobilenetv1", "mobilenetv1_probe"]
+    assert [choice.name for choice in kept] == ["mobilenetv1", "mobilenetv1_probe"]
     assert left_out == {"mobilenetv2_probe": "no file mobilenetv2_100.safetensors"}
     [line] = caplog.messages
     assert "mobilenetv2_probe is left out" in line
@@ -207,10 +208,10 @@ def test_a_smoke_run_goes_from_real_images_to_a_table(
         json.loads((tmp_path / "reproduce.json").read_text())["recipes"][name]
         for name in (DEFAULT_RECIPE, "mobilenetv1")
     )
-    for one in (ours, papers):
-        assert set(one["steps"]) == {"fit", "export", "evaluate"}
-        assert all(step["seconds"] >= 0 and step["machine"]["cores"] for step in one["steps"].values())
-        assert one["figures"]["n"] == len(PAPER) * TESTED
+    for recipe in (ours, papers):
+        assert set(recipe["steps"]) == {"fit", "export", "evaluate"}
+        assert all(step["seconds"] >= 0 and step["machine"]["cores"] for step in recipe["steps"].values())
+        assert recipe["figures"]["n"] == len(PAPER) * TESTED
     assert ours["figures"]["macro_f1_merged_chests"]["value"] > 0.5  # chance is 0.25
     for name in ("table.md", "table.csv", "reproduce.json"):
         text = (tmp_path / name).read_text()

@@ -50,7 +50,7 @@ def checkpoint(shared: Path, images: list[np.ndarray], tmp_path_factory: pytest.
     model = Probe(["mobilenetv1"], shared / "weights", len(PAPER)).eval()
     prepared = Classifier(device="cpu")
     with torch.inference_mode():
-        batch = torch.from_numpy(np.stack([prepared.prepare(one) for one in images]))
+        batch = torch.from_numpy(np.stack([prepared.prepare(image) for image in images]))
         features = model.backbones[0](torch.nn.functional.interpolate(batch, SIZE)).numpy()
     layer = RidgeClassifier(alpha=30.0).fit(features, np.repeat(np.arange(5), 12))
     model.classifier.weight.data = torch.from_numpy(np.float32(layer.coef_ * 8))
@@ -72,11 +72,11 @@ def made(
         patch.setattr(train.export.variants, "LEAST_AGREEMENT", 0.9)  # of 60 images only
         export(checkpoint, path, {}, images[:4])
         measured = add_variants(checkpoint, path, images, ["fp16", "int8"])
-    return path, {one.precision: one for one in measured}
+    return path, {variant.precision: variant for variant in measured}
 
 
 def properties(path: Path) -> dict[str, Any]:
-    return {one.key: one.value for one in onnx.load(path).metadata_props}
+    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
 
 
 @pytest.mark.parametrize(("precision", "largest"), [("fp16", 0.1), ("int8", 2.0)])
@@ -86,7 +86,7 @@ def test_a_variant_judges_as_fp32_does(
     model, measured = made
     whole, own = Classifier(model, "cpu"), Classifier(model, "cpu", wanted=precision)
     assert own.path == variant_path(model, precision)
-    batch = np.stack([whole.prepare(one) for one in images])
+    batch = np.stack([whole.prepare(image) for image in images])
     share = (own.logits(batch).argmax(1) == whole.logits(batch).argmax(1)).mean()
     assert measured[precision].agreement == pytest.approx(share, abs=1e-4)
     assert share >= 0.9
@@ -104,7 +104,7 @@ def test_a_variant_says_what_it_is_and_carries_its_own_temperature(
         own = Classifier(variant_path(model, precision), "cpu").card
         assert (own.name, own.version, own.source) == (whole.name, whole.version, whole.source)
         assert (own.precision, own.temperature) == (precision, measured[precision].temperature)
-        assert [one.threshold for one in own.classes] == [one.threshold for one in whole.classes]
+        assert [part.threshold for part in own.classes] == [part.threshold for part in whole.classes]
         variant = json.loads(properties(variant_path(model, precision))["variant"])
         assert variant["agreement"] == measured[precision].agreement
         assert variant["images"] == 60
@@ -117,7 +117,7 @@ def test_int8_is_smaller_and_keeps_what_it_hurts_in_floating_point(
     small = variant_path(model, "int8")
     assert small.stat().st_size < 0.65 * model.stat().st_size  # whose weights are stored as fp16
     graph = onnx.load(small).graph
-    assert [one.domain for one in onnx.load(small).opset_import] == [""]
+    assert [opset.domain for opset in onnx.load(small).opset_import] == [""]
     made_by = {name: node.op_type for node in graph.node for name in node.output}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     assert made_by.get(convolutions[0].input[1]) is None
@@ -134,13 +134,15 @@ def test_every_linear_layer_is_corrected(images: list[np.ndarray], shared: Path)
     ).eval()
     plain = to_onnx(model, SIZE)
     prepare = Classifier(device="cpu").prepare
-    prepared = np.stack([cv2.resize(prepare(one)[0], (SIZE, SIZE))[None] for one in images])
+    prepared = np.stack([cv2.resize(prepare(image)[0], (SIZE, SIZE))[None] for image in images])
     batches = [prepared[start : start + BATCH] for start in range(0, len(prepared) // BATCH * BATCH, BATCH)]
     int8, expected = quantise(plain, batches[:4], 0), run(plain, batches)
-    before = {one.name: to_array(one) for one in int8.graph.initializer}
+    before = {tensor.name: to_array(tensor) for tensor in int8.graph.initializer}
     off = np.abs(run(int8, batches) - expected).mean()
     correct_linear_layers(int8, plain, batches)
-    changed = [one.name for one in int8.graph.initializer if not np.array_equal(before[one.name], to_array(one))]
+    changed = [
+        tensor.name for tensor in int8.graph.initializer if not np.array_equal(before[tensor.name], to_array(tensor))
+    ]
     assert len(changed) == 4  # weights and bias of both
     assert np.abs(run(int8, batches) - expected).mean() < 0.7 * off
 
@@ -148,10 +150,10 @@ def test_every_linear_layer_is_corrected(images: list[np.ndarray], shared: Path)
 def test_gpu_and_cpu_variants_take_and_give_float32(made: tuple[Path, dict[str, Measured]]) -> None:
     for precision in ("fp16", "int8"):
         graph = onnx.load(variant_path(made[0], precision)).graph
-        kinds = {one.type.tensor_type.elem_type for one in (*graph.input, *graph.output)}
+        kinds = {value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)}
         assert kinds == {onnx.TensorProto.FLOAT}
     halved = onnx.load(variant_path(made[0], "fp16")).graph
-    assert sum(one.data_type == onnx.TensorProto.FLOAT16 for one in halved.initializer) > 20
+    assert sum(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in halved.initializer) > 20
 
 
 def test_variants_tell_nothing_of_the_machine_that_made_them(
@@ -177,7 +179,7 @@ def test_a_variant_that_disagrees_is_not_written_and_an_old_one_is_removed(
     [measured] = add_variants(checkpoint, path, images, ["fp16"])
     assert not measured.good
     assert "not written, since it gives fp32's class to" in caplog.messages[-1]
-    assert [one.name for one in tmp_path.iterdir()] == ["small.onnx"]
+    assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
 
 
 def test_a_checkpoint_of_another_model_is_refused(checkpoint: Path, images: list[np.ndarray], tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*arguments: object) -> str:
-    done = CliRunner().invoke(main, [str(one) for one in arguments], catch_exceptions=False)
+    done = CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.output
 
@@ -90,10 +90,10 @@ def test_augmentation_depends_on_its_seed_only() -> None:
     [image] = load_images([str(sample("RG3_J2KI.dcm"))])
     before = image.copy()
     for seed in range(30):
-        one, other = (augment(image, np.random.default_rng(seed)) for _ in range(2))
-        np.testing.assert_array_equal(one, other)
-        assert one.dtype == np.uint8
-        assert one.ndim == 2
+        first, second = (augment(image, np.random.default_rng(seed)) for _ in range(2))
+        np.testing.assert_array_equal(first, second)
+        assert first.dtype == np.uint8
+        assert first.ndim == 2
     assert before.dtype != np.uint8  # a DICOM is held as the worker decodes it
     np.testing.assert_array_equal(image, before)
 
@@ -102,8 +102,8 @@ def examples(labels: np.ndarray, admitted: dict[int, list[int]], random: np.rand
     """Three clouds of points whose labels admit some of the five classes."""
     allowed = np.zeros((len(labels), 5), np.float32)
     for label, classes in admitted.items():
-        for one in classes:
-            allowed[labels == label, one] = 1
+        for index in classes:
+            allowed[labels == label, index] = 1
     features = np.eye(4)[labels] + random.normal(0, 0.2, (len(labels), 4))
     return Examples(features, allowed, np.ones(len(labels)))
 
@@ -118,7 +118,7 @@ def test_partial_labels_teach_that_it_is_a_chest_and_not_whose() -> None:
     plain = examples(random.integers(0, 3, 900), {0: [3], 1: [4], 2: [1, 2]}, random)
     nothing = Examples(plain.features[:0], plain.allowed[:0], np.ones(0))
     layer, bias = fit_linear(plain, nothing, [1, 2], 0.0, 1e-3)
-    assert [int(probability(layer, bias, one).argmax()) for one in (0, 1)] == [3, 4]
+    assert [int(probability(layer, bias, row).argmax()) for row in (0, 1)] == [3, 4]
     chest = probability(layer, bias, 2)
     assert chest[1:3].sum() > 0.9
     assert chest[1] == pytest.approx(chest[2], abs=0.01)
@@ -133,7 +133,7 @@ def test_augmented_views_teach_whose_chest_it_is_and_nothing_else() -> None:
     assert probability(layer, bias, 2)[1] > 0.8
     child = probability(layer, bias, 3)
     assert child[2] / child[1] > 5
-    assert [int(probability(layer, bias, one).argmax()) for one in (0, 1)] == [3, 4]
+    assert [int(probability(layer, bias, row).argmax()) for row in (0, 1)] == [3, 4]
 
 
 def test_weights_count_every_class_the_same_and_damp_large_sources() -> None:

@@ -60,7 +60,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def command(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in arguments], catch_exceptions=False)
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
 def recipe(*overrides: str, name: str = "mobilenetv1") -> NetworkRecipe:
@@ -100,7 +100,7 @@ def test_a_killed_training_goes_on_and_ends_like_one_that_was_not(
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     # Dropout and a moving average, so that the state has all of its parts.
     settings = ("dropout=0.3", "ema=0.9")
-    overrides = [word for one in (*TINY, *settings) for word in ("--set", one)]
+    overrides = [word for setting in (*TINY, *settings) for word in ("--set", setting)]
     arguments = [
         "fit",
         "--manifest",
@@ -141,10 +141,10 @@ def test_a_killed_training_goes_on_and_ends_like_one_that_was_not(
 
     def epochs(folder: Path) -> list[dict[str, float]]:
         lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-        return [{k: v for k, v in one.items() if k not in ("seconds", "images_per_second")} for one in lines]
+        return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in lines]
 
     assert epochs(killed) == epochs(whole)
-    assert [one["epoch"] for one in epochs(whole)] == [1, 2, 3]
+    assert [row["epoch"] for row in epochs(whole)] == [1, 2, 3]
     assert (killed / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert not list(killed.glob("best-*.pt"))
     assert command(*arguments, "--out", killed).exit_code == 0
@@ -234,13 +234,13 @@ def test_an_epochs_order_depends_on_seed_and_epoch_and_is_shared_by_processes() 
     order = Order(70, 16, seed=3)
     order.epoch = 5
     batches = list(order)
-    assert [len(one) for one in batches] == [16, 16, 16, 16, 6]
-    assert sorted(index for one in batches for _, index in one) == list(range(70))
+    assert [len(batch) for batch in batches] == [16, 16, 16, 16, 6]
+    assert sorted(index for batch in batches for _, index in batch) == list(range(70))
     order.start = 2
     assert list(order) == batches[2:]
     halves = [Order(70, 16, seed=3, rank=rank, world=2) for rank in (0, 1)]
-    for one in halves:
-        one.epoch = 5
+    for half in halves:
+        half.epoch = 5
     for whole, first, second in zip(batches, *halves):
         assert sorted(whole) == sorted(first + second)
 

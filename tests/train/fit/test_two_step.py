@@ -52,7 +52,7 @@ keep = "last"
 
 
 def run(*arguments: object) -> str:
-    done = CliRunner().invoke(main, [str(one) for one in arguments], catch_exceptions=False)
+    done = CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.output
 
@@ -99,7 +99,7 @@ def test_the_rule_weighs_what_tells_more_and_cuts_where_f1_is_best() -> None:
             )
         )
 
-    assert f1(rule.shift) >= max(f1(rule.shift + one) for one in (-1.0, -0.3, 0.3, 1.0))
+    assert f1(rule.shift) >= max(f1(rule.shift + step) for step in (-1.0, -0.3, 0.3, 1.0))
 
 
 def _as_logits(difference: np.ndarray) -> np.ndarray:
@@ -161,7 +161,7 @@ def test_a_model_in_two_steps_is_fitted_exported_and_run_by_the_worker(tmp_path:
         *("--variant", "none", "--out", model),
     )
     card = Classifier(model, "cpu").card
-    assert tuple(one.name for one in card.classes) == PAPER.names
+    assert tuple(part.name for part in card.classes) == PAPER.names
     assert card.training_data["method"] == "two_step"
 
 
@@ -192,7 +192,7 @@ def test_one_source_alone_is_refused_before_anything_is_trained(tmp_path: Path) 
     manifest = write_manifest(tmp_path / "images", {"here": ("dev", 20)})
     (tmp_path / "tiny.toml").write_text(RECIPE)
     arguments = ["fit", "--manifest", manifest, "--recipe", tmp_path / "tiny.toml", "--weights", "none"]
-    done = CliRunner().invoke(main, [str(one) for one in [*arguments, "--out", tmp_path]])
+    done = CliRunner().invoke(main, [str(argument) for argument in [*arguments, "--out", tmp_path]])
     assert done.exit_code == 2
     assert "two sources or more" in done.output
     assert not list(tmp_path.glob("chest-*"))
@@ -222,6 +222,6 @@ def test_layers_that_both_networks_share_are_computed_once_and_the_outputs_stay_
 
     before = outputs()
     model = simplify(model)
-    assert [one.op_type for one in model.graph.node] == ["Conv", "Relu", "Add"]
+    assert [node.op_type for node in model.graph.node] == ["Conv", "Relu", "Add"]
     assert len(model.graph.initializer) == 1
     np.testing.assert_array_equal(outputs(), before)

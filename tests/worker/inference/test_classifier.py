@@ -26,7 +26,7 @@ def classifier() -> Classifier:
 def changed(tmp_path: Path, **properties: str | None) -> Path:
     """A copy of the packaged model with other properties (None: without)."""
     model = onnx.load(PACKAGED_MODEL)
-    values = {one.key: one.value for one in model.metadata_props} | properties
+    values = {entry.key: entry.value for entry in model.metadata_props} | properties
     onnx.helper.set_model_props(model, {key: value for key, value in values.items() if value is not None})
     onnx.save(model, tmp_path / "changed.onnx")
     return tmp_path / "changed.onnx"
@@ -34,17 +34,17 @@ def changed(tmp_path: Path, **properties: str | None) -> Path:
 
 def test_the_packaged_model_says_all_of_itself(classifier: Classifier) -> None:
     card = classifier.card
-    assert [one.name for one in card.classes] == ["abdominal", "adult_chest", "pediatric_chest", "spine", "other"]
-    assert all(0 < one.threshold <= 1 for one in card.classes)
+    assert [label.name for label in card.classes] == ["abdominal", "adult_chest", "pediatric_chest", "spine", "other"]
+    assert all(0 < label.threshold <= 1 for label in card.classes)
     assert "Research use" in card.licence
     assert card.metrics["split"] == "test"
     assert len(card.training_data["manifest_sha256"]) == 64
-    assert sum(one.stat().st_size for one in PACKAGED_MODEL.parent.glob("*.onnx")) <= 20e6  # all variants
+    assert sum(path.stat().st_size for path in PACKAGED_MODEL.parent.glob("*.onnx")) <= 20e6  # all variants
 
 
 def test_the_packaged_model_tells_nothing_of_the_machine_that_made_it() -> None:
     graph = onnx.load(PACKAGED_MODEL).graph
-    assert not any(one.doc_string or one.metadata_props for one in (graph, *graph.node, *graph.value_info))
+    assert not any(part.doc_string or part.metadata_props for part in (graph, *graph.node, *graph.value_info))
     assert b"/train/backbones.py" not in PACKAGED_MODEL.read_bytes()
 
 
@@ -62,8 +62,8 @@ def test_a_batch_gives_what_single_images_give(classifier: Classifier) -> None:
     batch = np.random.default_rng(0).normal(size=(5, 1, classifier.card.size, classifier.card.size)).astype(np.float32)
     together = classifier.probabilities(batch)
     np.testing.assert_allclose(together.sum(axis=1), 1)
-    for one, row in zip(batch, together):
-        np.testing.assert_allclose(classifier.probabilities(one[None])[0], row, atol=1e-5)
+    for image, row in zip(batch, together):
+        np.testing.assert_allclose(classifier.probabilities(image[None])[0], row, atol=1e-5)
 
 
 @pytest.mark.parametrize("key", PROPERTIES)
@@ -107,7 +107,7 @@ def tiny(
         ],
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
-    properties = {one.key: one.value for one in onnx.load(PACKAGED_MODEL).metadata_props}
+    properties = {entry.key: entry.value for entry in onnx.load(PACKAGED_MODEL).metadata_props}
     properties["input"] = json.dumps({**json.loads(properties["input"]), "size": 16})
     onnx.helper.set_model_props(model, properties)
     onnx.save(model, tmp_path / "tiny.onnx")
@@ -140,7 +140,7 @@ def test_a_model_whose_card_and_graph_disagree_is_refused(tmp_path: Path, graph:
 
 @pytest.mark.parametrize("given", [{"size": 200}, {"channels": 3}])
 def test_a_card_of_another_input_than_its_graphs_is_refused(tmp_path: Path, given: dict[str, int]) -> None:
-    properties = {one.key: one.value for one in onnx.load(PACKAGED_MODEL).metadata_props}
+    properties = {entry.key: entry.value for entry in onnx.load(PACKAGED_MODEL).metadata_props}
     text = json.dumps({**json.loads(properties["input"]), **given})
     with pytest.raises(BadModelFile, match=r"the card says (1 channel of 200 x 200 pixels|3 channels)"):
         Classifier(changed(tmp_path, input=text), "cpu")
@@ -148,7 +148,7 @@ def test_a_card_of_another_input_than_its_graphs_is_refused(tmp_path: Path, give
 
 @pytest.mark.parametrize("name", ["review", "failed", "mismatch", "knee joint", "x" * 41])
 def test_a_class_that_cannot_be_a_label_is_refused(tmp_path: Path, name: str) -> None:
-    props = {one.key: one.value for one in onnx.load(PACKAGED_MODEL).metadata_props}
+    props = {entry.key: entry.value for entry in onnx.load(PACKAGED_MODEL).metadata_props}
     classes, calibration = json.loads(props["classes"]), json.loads(props["calibration"])
     classes[0]["name"] = name
     calibration["thresholds"][name] = 0.9
@@ -158,13 +158,13 @@ def test_a_class_that_cannot_be_a_label_is_refused(tmp_path: Path, name: str) ->
 
 
 def test_a_model_with_other_classes_runs_unchanged(tmp_path: Path) -> None:
-    props = {one.key: one.value for one in onnx.load(PACKAGED_MODEL).metadata_props}
+    props = {entry.key: entry.value for entry in onnx.load(PACKAGED_MODEL).metadata_props}
     classes, calibration = json.loads(props["classes"]), json.loads(props["calibration"])
-    for index, one in enumerate(classes):
-        one["name"] = f"part-{index}"
-    calibration["thresholds"] = {one["name"]: 0.5 for one in classes}
+    for index, label in enumerate(classes):
+        label["name"] = f"part-{index}"
+    calibration["thresholds"] = {label["name"]: 0.5 for label in classes}
     path = changed(tmp_path, classes=json.dumps(classes), calibration=json.dumps(calibration))
-    assert [one.name for one in Classifier(path, "cpu").card.classes] == [f"part-{i}" for i in range(5)]
+    assert [label.name for label in Classifier(path, "cpu").card.classes] == [f"part-{i}" for i in range(5)]
 
 
 def test_files_that_are_no_models_are_named(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ SIZE = 8
 
 def write(path: Path, precision: str, source: str = "one", version: str = "7") -> Path:
     """A linear layer on 8 x 8 pixels that says of itself what the packaged model says."""
-    properties = {one.key: one.value for one in onnx.load(PACKAGED_MODEL).metadata_props}
+    properties = {entry.key: entry.value for entry in onnx.load(PACKAGED_MODEL).metadata_props}
     given = {**json.loads(properties["input"]), "size": SIZE}
     layer = np.random.default_rng(0).normal(size=(SIZE * SIZE, 5)).astype(np.float32)
     graph = onnx.helper.make_graph(
@@ -106,5 +106,5 @@ def test_doctor_says_which_file_runs(model: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("DICOM_ROUTER_DEVICE", "cpu")
     monkeypatch.setenv("DICOM_ROUTER_ORTHANC_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("DICOM_ROUTER_REDIS_URL", "redis://127.0.0.1:9/0")
-    found = {one.name: one.found for one in examine()}
+    found = {check.name: check.found for check in examine()}
     assert found["precision"].startswith("int8 (parts.int8.onnx), sha256 ")

@@ -22,10 +22,10 @@ TAKE_A_PORT = "from worker.local.processes import free_port; print(free_port(), 
 def port_of_another_process() -> Iterator[int]:
     """The port that another process was given; no server listens on it yet."""
     command = [sys.executable, "-c", TAKE_A_PORT]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        yield int(other.stdout.readline())
-        other.communicate("\n")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
+        process.communicate("\n")
 
 
 def test_a_port_belongs_to_the_process_that_was_given_it_until_that_process_ends() -> None:

@@ -34,6 +34,6 @@ def test_two_processes_that_need_the_same_tree_unpack_it_once(tmp_path: Path, mo
     monkeypatch.setenv("STARTS", str(tmp_path / "starts"))
     tree = Tree("suite", ("package",))
     with ThreadPoolExecutor(2) as pool:  # locks exclude threads as they do processes: each call opens the file anew
-        roots = set(pool.map(lambda _: private_root(tree, lambda _: None), range(2)))
+        roots = set(pool.map(lambda _: private_root(tree), range(2)))
     assert [root.is_dir() for root in roots] == [True]
     assert (tmp_path / "starts").read_text().splitlines() == ["started"]

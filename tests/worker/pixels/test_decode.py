@@ -111,10 +111,10 @@ def test_a_stream_of_other_components_than_the_header_is_corrupt() -> None:
 def test_the_frame_that_is_checked_is_the_one_that_is_decoded() -> None:
     """An Extended Offset Table may point at another stream than the first."""
     dataset = read("JPGExtended.dcm")
-    honest, other = frame_of(dataset), resized(frame_of(dataset), 20_000, 20_000)
+    honest, huge = frame_of(dataset), resized(frame_of(dataset), 20_000, 20_000)
     data = with_frame(dataset, honest + b"\x00" * (len(honest) % 2))
     assert decode_dicom(data, ANY_MODALITY).pixels.shape == (1024, 256)
-    dataset.PixelData, offsets, lengths = encapsulate_extended([honest, other])
+    dataset.PixelData, offsets, lengths = encapsulate_extended([honest, huge])
     for first, refused in ((0, False), (1, True)):
         dataset.ExtendedOffsetTable = offsets[8 * first : 8 * first + 8]
         dataset.ExtendedOffsetTableLengths = lengths[8 * first : 8 * first + 8]

@@ -31,8 +31,8 @@ def picture(dataset: pydicom.FileDataset) -> np.ndarray:
     return prepare(decode_dicom(to_bytes(dataset)).pixels, 128)
 
 
-def close(one: np.ndarray, other: np.ndarray, tolerance: float = 0.02) -> bool:
-    return bool(np.abs(one - other).mean() < tolerance)
+def close(image: np.ndarray, expected: np.ndarray, tolerance: float = 0.02) -> bool:
+    return bool(np.abs(image - expected).mean() < tolerance)
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +219,7 @@ def test_no_error_text_quotes_a_patient(caplog: pytest.LogCaptureFixture, recwar
     data = fresh(LEG, PatientName="SECRET^NAME", PatientBirthDate="SECRETDATE", Rows=-1 & 0xFFFF)
     with pytest.raises(BadInput) as caught:
         decode_dicom(data[:-1000])
-    said = str(caught.value) + caplog.text + "".join(str(one.message) for one in recwarn)
+    said = str(caught.value) + caplog.text + "".join(str(warning.message) for warning in recwarn)
     assert "SECRET" not in said
 
 

@@ -41,7 +41,7 @@ def test_a_worker_with_a_model_that_cannot_be_used_does_not_start(tmp_path: Path
 
 def test_a_worker_with_a_model_whose_card_and_graph_disagree_does_not_start(tmp_path: Path) -> None:
     model = onnx.load(PACKAGED_MODEL)
-    properties = {one.key: one.value for one in model.metadata_props}
+    properties = {entry.key: entry.value for entry in model.metadata_props}
     properties["input"] = json.dumps({**json.loads(properties["input"]), "size": 200})
     onnx.helper.set_model_props(model, properties)
     path = tmp_path / "disagrees.onnx"
