@@ -30,6 +30,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orthanc_plugin.errors import BrokerDown
 from orthanc_plugin.orthanc_api import Start
 from orthanc_plugin.settings import Settings
 from worker.contract import (
@@ -46,10 +47,6 @@ KEPT_SECONDS = 90 * 24 * 3600
 """How long Redis keeps the marks of an archive whose Orthanc is off, or has another name by now."""
 TIMEOUT_SECONDS = 2.0
 """Bound on each exchange with Redis: Orthanc's shutdown waits no longer than that."""
-
-
-class BrokerDown(Exception):
-    """Redis does not answer, or refuses; nothing was lost, the next round tries again."""
 
 
 @dataclass(frozen=True)

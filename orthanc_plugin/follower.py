@@ -15,9 +15,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from orthanc_plugin.broker import Broker, BrokerDown, Position
+from orthanc_plugin.broker import Broker, Position
+from orthanc_plugin.errors import BadSetting, BrokerDown
 from orthanc_plugin.orthanc_api import Archive, Start
-from orthanc_plugin.settings import BadSetting, Settings
+from orthanc_plugin.settings import Settings
 
 PAGE = 500
 """Entries of the change log (or of the archive) read at once."""
@@ -78,7 +79,7 @@ class Follower(threading.Thread):
                 self._follow()
                 self._housekeep()
             except BrokerDown as error:
-                self._fail(f"Redis does not answer ({error}); images wait in Orthanc until it does")
+                self._fail(f"{error.what}; images wait in Orthanc until it does")
             except BadSetting as error:
                 self._fail(f"{error} Images wait in Orthanc until then")
             except Exception as error:  # the thread must outlive anything that Orthanc answers
