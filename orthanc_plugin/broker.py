@@ -148,7 +148,7 @@ class Broker:
             self._app.send_task(
                 CLASSIFY_TASK, kwargs={"message": message}, queue=queue, retry=False, ignore_result=True
             )
-        except Exception as error:  # kombu, redis and the socket raise many kinds
+        except Exception as error:  # kombu, redis and the socket raise many classes
             self._forget()
             raise BrokerDown(type(error).__name__) from error
 
@@ -190,7 +190,7 @@ class Broker:
             raise BrokerDown(type(error).__name__) from error
 
     def _forget(self) -> None:
-        """Drop the connections; what they believed of Redis may no longer hold."""
+        """Drop the connections: their state may no longer match that of Redis."""
         for client in (self._redis, self._app):
             try:
                 if client is not None:
@@ -201,7 +201,7 @@ class Broker:
 
 
 def _celery(url: str, tls: Mapping[str, Any]) -> Any:
-    import kombu.transport.redis  # noqa: F401  a missing package must not look like a missing Redis
+    import kombu.transport.redis  # noqa: F401  fails here, so that a missing package is not reported as a missing Redis
     from celery import Celery
 
     app = Celery("dicom-router-plugin", broker=url, set_as_current=False, fixups=[])

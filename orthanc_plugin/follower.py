@@ -2,11 +2,10 @@
 
 One round: read the position, read the log from a little before it, keep the
 X-rays, publish them in chunks, and only then move the cursor. Whatever fails
-in between is done again by the next round; the workers bear duplicates.
+in between is done again by the next round; workers skip what has a verdict.
 
-What the thread needs (passwords from files, the archive's name, Redis) it asks
-for itself, and again after growing pauses: at Orthanc's start any of it may
-not be there yet.
+The thread reads passwords from files, the archive's name and Redis itself, and
+retries after growing pauses: any of them may be missing when Orthanc starts.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ class Follower(threading.Thread):
                 self._fail(f"{error.what}; images wait in Orthanc until it does")
             except BadSetting as error:
                 self._fail(f"{error} Images wait in Orthanc until then")
-            except Exception as error:  # the thread must outlive anything that Orthanc answers
+            except Exception as error:  # whatever Orthanc answers, the thread must go on
                 self._fail(f"{type(error).__name__}: {error}; trying again")
             else:
                 if self.trouble:

@@ -1,4 +1,4 @@
-"""`dicom-router doctor`: check every setting and part, and say what to do about each that fails."""
+"""`dicom-router doctor`: check every setting and part, with a remedy for each check that fails."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def doctor(style: str) -> None:
 
 
 def examine() -> Iterator[Check]:
-    """All checks, in the order in which they should be mended."""
+    """All checks, in the order in which to repair what fails."""
     from worker.settings import get_settings
 
     try:
