@@ -82,7 +82,7 @@ def mixed(own_site: object, request: pytest.FixtureRequest) -> Running:
     made: Running = own_site(workers=0, **getattr(request, "param", {}))  # type: ignore[operator]
     judged, damaged, _, slice_ = made.upload(fresh(LEG), fresh(LEG, Modality="DX"), fresh(LEG), fresh("CT_small.dcm"))
     made.archive.write_verdict(judged, "other", {"outcome": "judged", "body_part": "other", "labels": []})
-    made.archive._write_metadata(damaged, VERDICT_KEY, "damaged {")
+    made.archive._write_metadata("instance", damaged, VERDICT_KEY, "damaged {")
     made.archive.write_verdict(slice_, None, {"outcome": "not_an_xray", "labels": []})
     return made
 
@@ -97,7 +97,7 @@ def test_xrays_without_a_verdict_are_counted_by_the_database(mixed: Running) -> 
     assert mixed.archive.count_without_verdict(["CT"]) == 0
     assert len(list(mixed.archive.without_verdict(["CR", "DX"]))) == 2
     assert json.loads(run(mixed, "status", "--format", "json").stdout)["without_verdict"] == 2
-    assert "2 verdicts in 2 studies removed" in run(mixed, "remove").stdout
+    assert "3 verdicts in 3 studies removed" in run(mixed, "remove").stdout
 
 
 def test_xrays_without_a_verdict_are_counted_here_where_the_database_cannot(
