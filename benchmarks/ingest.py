@@ -14,6 +14,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from pydicom.dataset import FileDataset
@@ -54,30 +55,27 @@ COMPARISON = Comparison(
 
 def measure(stack: Stack, files: list[bytes]) -> float:
     """Uploads a second."""
-    archives = [Archive(Settings(orthanc_url=stack.url)) for _ in range(CLIENTS)]
+    with ExitStack() as connections:
+        archives = [connections.enter_context(Archive(Settings(orthanc_url=stack.url))) for _ in range(CLIENTS)]
 
-    def client(number: int) -> None:
-        for data in files[number::CLIENTS]:
-            archives[number].upload(data)
+        def client(number: int) -> None:
+            for data in files[number::CLIENTS]:
+                archives[number].upload(data)
 
-    start = time.perf_counter()
-    with ThreadPoolExecutor(CLIENTS) as pool:
-        list(pool.map(client, range(CLIENTS)))
-    took = time.perf_counter() - start
-    for archive in archives:
-        archive.close()
-    return len(files) / took
+        start = time.perf_counter()
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            list(pool.map(client, range(CLIENTS)))
+        return len(files) / (time.perf_counter() - start)
 
 
 def settle(stack: Stack, uploaded: int) -> None:
     """Wait until nothing is left to do, and delete the images: no round may weigh on the next."""
-    archive = Archive(Settings(orthanc_url=stack.url))
-    while (status := archive.plugin_status()) is not None and status["published_since_start"] < uploaded:
-        time.sleep(0.1)
-    while stack.workers and archive.count_without_verdict(["CR"]):
-        time.sleep(0.2)
+    with Archive(Settings(orthanc_url=stack.url)) as archive:
+        while (status := archive.plugin_status()) is not None and status["published_since_start"] < uploaded:
+            time.sleep(0.1)
+        while stack.workers and archive.count_without_verdict(["CR"]):
+            time.sleep(0.2)
     delete_all(stack)
-    archive.close()
 
 
 def compare(make: Callable[[], FileDataset], rounds: int, files: int) -> dict[str, list[float]]:

@@ -14,7 +14,6 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 
 from benchmarks.comparison import Comparison, fast_folder, in_turn
 from benchmarks.images import SIZES, delete_all, make_files
@@ -45,7 +44,7 @@ COMPARISON = Comparison(
 
 def throughput(stack: Stack, files: list[bytes], workers: int) -> float:
     """Images a second that these workers judge and record while work is waiting."""
-    with closing(Archive(Settings(orthanc_url=stack.url))) as archive:
+    with Archive(Settings(orthanc_url=stack.url)) as archive:
         ledger = Ledger(stack.redis_url, archive.identifier())
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(archive.upload, files))

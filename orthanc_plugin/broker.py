@@ -30,6 +30,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orthanc_plugin.errors import BrokerDown
 from orthanc_plugin.orthanc_api import Start
 from orthanc_plugin.settings import Settings
 from worker.contract import (
@@ -46,10 +47,6 @@ KEPT_SECONDS = 90 * 24 * 3600
 """How long Redis keeps the marks of an archive whose Orthanc is off, or has another name by now."""
 TIMEOUT_SECONDS = 2.0
 """Bound on each exchange with Redis: Orthanc's shutdown waits no longer than that."""
-
-
-class BrokerDown(Exception):
-    """Redis does not answer, or refuses; nothing was lost, the next round tries again."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +148,7 @@ class Broker:
             self._app.send_task(
                 CLASSIFY_TASK, kwargs={"message": message}, queue=queue, retry=False, ignore_result=True
             )
-        except Exception as error:  # kombu, redis and the socket raise many kinds
+        except Exception as error:  # kombu, redis and the socket raise many classes
             self._forget()
             raise BrokerDown(type(error).__name__) from error
 
@@ -193,7 +190,7 @@ class Broker:
             raise BrokerDown(type(error).__name__) from error
 
     def _forget(self) -> None:
-        """Drop the connections; what they believed of Redis may no longer hold."""
+        """Drop the connections: their state may no longer match that of Redis."""
         for client in (self._redis, self._app):
             try:
                 if client is not None:
@@ -204,7 +201,7 @@ class Broker:
 
 
 def _celery(url: str, tls: Mapping[str, Any]) -> Any:
-    import kombu.transport.redis  # noqa: F401  a missing package must not look like a missing Redis
+    import kombu.transport.redis  # noqa: F401  fails here, so that a missing package is not reported as a missing Redis
     from celery import Celery
 
     app = Celery("dicom-router-plugin", broker=url, set_as_current=False, fixups=[])

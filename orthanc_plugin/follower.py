@@ -2,11 +2,10 @@
 
 One round: read the position, read the log from a little before it, keep the
 X-rays, publish them in chunks, and only then move the cursor. Whatever fails
-in between is done again by the next round; the workers bear duplicates.
+in between is done again by the next round; workers skip what has a verdict.
 
-What the thread needs (passwords from files, the archive's name, Redis) it asks
-for itself, and again after growing pauses: at Orthanc's start any of it may
-not be there yet.
+The thread reads passwords from files, the archive's name and Redis itself, and
+retries after growing pauses: any of them may be missing when Orthanc starts.
 """
 
 from __future__ import annotations
@@ -15,9 +14,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from orthanc_plugin.broker import Broker, BrokerDown, Position
+from orthanc_plugin.broker import Broker, Position
+from orthanc_plugin.errors import BadSetting, BrokerDown
 from orthanc_plugin.orthanc_api import Archive, Start
-from orthanc_plugin.settings import BadSetting, Settings
+from orthanc_plugin.settings import Settings
 
 PAGE = 500
 """Entries of the change log (or of the archive) read at once."""
@@ -78,10 +78,10 @@ class Follower(threading.Thread):
                 self._follow()
                 self._housekeep()
             except BrokerDown as error:
-                self._fail(f"Redis does not answer ({error}); images wait in Orthanc until it does")
+                self._fail(f"{error.what}; images wait in Orthanc until it does")
             except BadSetting as error:
                 self._fail(f"{error} Images wait in Orthanc until then")
-            except Exception as error:  # the thread must outlive anything that Orthanc answers
+            except Exception as error:  # whatever Orthanc answers, the thread must go on
                 self._fail(f"{type(error).__name__}: {error}; trying again")
             else:
                 if self.trouble:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from worker.contract import LABEL_PREFIX, LOW_MARK_PROPERTY, VERDICT_KEY, VERDICT_NAME
+from worker.contract import LABEL_PREFIX, LOW_MARK_PROPERTY, VERDICT_KEY, VERDICT_NAME, load_verdict
 
 LABELS_LOOKED_AT = 100
 """Labels by which verdicts are looked for, one small query each, where the database cannot find metadata."""
@@ -100,17 +100,18 @@ class Archive:
         return bool(self._bulk([instance], "Instance"))
 
     def unjudged(self, ids: Sequence[str]) -> list[str]:
-        """Those of these instances that exist and carry no verdict. The order is kept."""
+        """Those of these instances that exist and carry no verdict that can be read. The order is kept."""
         found = self._bulk(ids, "Instance", metadata=True)
         kept = {instance["ID"] for instance in found if not _has_verdict(instance)}
         return [instance for instance in ids if instance in kept]
 
     def holds_verdicts(self) -> bool:
-        """Whether any instance carries a verdict. Asked once, where Orthanc's database has no state of ours.
+        """Whether any instance carries a verdict, readable or not.
 
-        One query where the database finds metadata (0.4 s for a million instances without a verdict, in SQLite).
-        Elsewhere (Debian's PostgreSQL plugin 5.0) verdicts are looked for behind at most LABELS_LOOKED_AT labels,
-        those with the default prefix first: every verdict but `not_an_xray` comes with a label.
+        Asked once, where Orthanc's database has no state of ours. One query where the database finds metadata
+        (0.4 s for a million instances without a verdict, in SQLite). Elsewhere (Debian's PostgreSQL plugin 5.0)
+        verdicts are looked for behind at most LABELS_LOOKED_AT labels, those with the default prefix first: every
+        verdict but `not_an_xray` comes with a label.
         """
         if self._can("HasExtendedFind"):
             # By number: a name would have to be registered.
@@ -118,7 +119,7 @@ class Archive:
         labels = sorted(self._get("/tools/labels"), key=lambda label: not label.startswith(LABEL_PREFIX))
         for label in labels[:LABELS_LOOKED_AT]:
             labelled = {"Labels": [label], "LabelsConstraint": "All", "ResponseContent": ["Metadata"]}
-            if any(_has_verdict(instance) for instance in self._post("/tools/find", {**_FIRST_INSTANCE, **labelled})):
+            if any(_record(found) is not None for found in self._post("/tools/find", {**_FIRST_INSTANCE, **labelled})):
                 return True
         return False
 
@@ -166,7 +167,14 @@ class Archive:
 _FIRST_INSTANCE = {"Level": "Instance", "Query": {}, "Limit": 1}
 
 
-def _has_verdict(instance: dict[str, Any]) -> bool:
+def _record(instance: dict[str, Any]) -> str | None:
+    """The recorded verdict as text, None where there is none."""
     # Listed by number where the administrator has not registered the name.
     metadata = instance.get("Metadata", {})
-    return VERDICT_NAME in metadata or str(VERDICT_KEY) in metadata
+    text = metadata.get(VERDICT_NAME, metadata.get(str(VERDICT_KEY)))
+    return None if text is None else str(text)
+
+
+def _has_verdict(instance: dict[str, Any]) -> bool:
+    """Whether there is a verdict that can be read, as the worker asks before it judges an image again."""
+    return load_verdict(_record(instance)) is not None

@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from orthanc_plugin.broker import Broker, BrokerDown, Position
+from orthanc_plugin.broker import Broker, Position
+from orthanc_plugin.errors import BadSetting, BrokerDown
 from orthanc_plugin.follower import Follower
 from orthanc_plugin.orthanc_api import Archive
-from orthanc_plugin.settings import BadSetting, Settings
+from orthanc_plugin.settings import Settings
 from worker.contract import ROUTES
 
 _INSTANCE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}")
@@ -89,8 +90,8 @@ class Routes:
             answer["queues"] = broker.queue_lengths()
             answer["redis"] = "ok"
         except BrokerDown as error:
-            answer["redis"] = f"down ({error})"
-            answer["trouble"] = answer["trouble"] or f"Redis does not answer ({error})"
+            answer["redis"] = f"down ({error.reason})"
+            answer["trouble"] = answer["trouble"] or error.what
             return
         finally:
             broker.close()
@@ -125,7 +126,7 @@ class Routes:
             finally:
                 broker.close()
         except BrokerDown as error:
-            return 503, {"error": f"Redis does not answer ({error}); try again when it does"}
+            return 503, {"error": f"{error.what}; try again when it does"}
         except Exception as error:  # the module `orthanc` has exceptions of its own
             return 503, {"error": _reason(error)}
         return 200, {"queued": instance}

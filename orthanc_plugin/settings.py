@@ -9,28 +9,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from orthanc_plugin.errors import BadSetting, FileNotReadable
 from worker.contract import XRAY_MODALITIES, broker_tls, is_label
 
 SECTION = "BodyPartRouter"
-
-
-class BadSetting(ValueError):
-    """A value that cannot be used.
-
-    what: the key and its value, without a full stop. remedy: the way out, such as "give a number".
-    (The plugin cannot import worker.errors, whose RouterError reads the same.)
-    """
-
-    def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(what, remedy)
-        self.what, self.remedy = what, remedy
-
-    def __str__(self) -> str:
-        return f"{self.what}; {self.remedy}."
-
-
-class FileNotReadable(BadSetting):
-    """A file that a setting names cannot be read now; it may be there later (a mount, a secret)."""
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ import json
 from typing import Any
 
 from orthanc_plugin.broker import Broker
+from orthanc_plugin.errors import BadSetting
 from orthanc_plugin.follower import Follower
 from orthanc_plugin.orthanc_api import Archive
 from orthanc_plugin.routes import Routes
-from orthanc_plugin.settings import BadSetting, Settings
+from orthanc_plugin.settings import Settings
 
 STOP_SECONDS = 5.0
 """Longest that Orthanc's shutdown waits for the follower."""

@@ -1,7 +1,7 @@
 """The workers' shared notes in Redis: crashes, planned labels, locks, counters.
 
-Nothing here is the truth; Redis may forget all of it, and the outcome is the
-same, only slower or less well explained. The keys, with their types and their
+Redis may lose all of these notes: the verdicts stay the same, but images may
+be judged again, and crashes are counted anew. The keys, with their types and their
 ends, are listed in worker/contract.py.
 """
 
@@ -38,8 +38,8 @@ class StudyLock:
     """The lock of one study, in the hands of this process.
 
     Orthanc may be slow, and a study large: `keep` is called before each write,
-    so that the lock lasts as long as the work moves on. Whoever lost the lock
-    (a pause of the machine, a Redis that was emptied) learns it by an error.
+    so that the lock lasts as long as the work moves on. Where the lock
+    was lost (a pause of the machine, a Redis that was emptied) it raises.
     """
 
     def __init__(self, ledger: Ledger, lock: Any, study: str) -> None:
@@ -112,7 +112,7 @@ class Ledger:
             pipe.execute()
 
     def leave(self, ids: Sequence[str]) -> None:
-        """These images are done with, or put back for no fault of theirs."""
+        """Remove the notes of images that were judged, or put back because a service failed."""
         if ids:
             with self._redis() as redis:
                 redis.delete(*(self._key("in-work", instance) for instance in ids))

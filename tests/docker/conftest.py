@@ -165,6 +165,5 @@ def deployment(images: Mapping[str, str], tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def archive(deployment: Deployment) -> Iterator[Archive]:
-    archive = deployment.archive()
-    yield archive
-    archive.close()
+    with deployment.archive() as archive:
+        yield archive

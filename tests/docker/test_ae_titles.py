@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +21,6 @@ from tests.helpers import from_picture, verdicts
 from worker.cli import main
 from worker.local.processes import free_port
 from worker.local.programs import find_program
-from worker.orthanc_client import Archive
 
 TITLES = ("ADULTCHEST", "PEDIATRICCHEST", "ABDOMINAL", "SPINE", "OTHER", "REVIEW")
 LABELS = ("bp-adult_chest", "bp-pediatric_chest", "bp-abdominal", "bp-spine", "bp-other", "bp-review")
@@ -101,17 +99,16 @@ def study(site: tuple[Deployment, Viewer], shared: Path) -> tuple[str, dict[str,
     """
     both, alone = generate_uid(), generate_uid()
     chests, spines = judged_as("adult_chest", 2, shared), judged_as("spine", 3, shared)
-    archive = site[0].archive()
     uids: dict[str, tuple[str, str]] = {}
-    for where, path in [*((both, path) for path in (*chests, *spines[:2])), (alone, spines[2])]:
-        series = generate_uid()
-        data = from_picture(path, where, series)
-        uids[archive.upload(data)] = (str(pydicom.dcmread(io.BytesIO(data)).SOPInstanceUID), series)
     by_label: dict[str, dict[str, str]] = {}
-    for instance, verdict in verdicts(archive, list(uids)).items():
-        for label in verdict["labels"]:
-            by_label.setdefault(label, {})[uids[instance][0]] = uids[instance][1]
-    archive.close()
+    with site[0].archive() as archive:
+        for where, path in [*((both, path) for path in (*chests, *spines[:2])), (alone, spines[2])]:
+            series = generate_uid()
+            data = from_picture(path, where, series)
+            uids[archive.upload(data)] = (str(pydicom.dcmread(io.BytesIO(data)).SOPInstanceUID), series)
+        for instance, verdict in verdicts(archive, list(uids)).items():
+            for label in verdict["labels"]:
+                by_label.setdefault(label, {})[uids[instance][0]] = uids[instance][1]
     return both, by_label
 
 
@@ -168,7 +165,7 @@ def test_a_hundred_x_rays_are_found_under_the_titles_of_their_labels_alone(
     site: tuple[Deployment, Viewer], study: tuple[str, dict[str, dict[str, str]]]
 ) -> None:
     deployment, viewer = site
-    with closing(deployment.archive()) as archive:
+    with deployment.archive() as archive:
         found = verdicts(archive, send(archive, x_rays(100)), seconds=180)
         assert {label for verdict in found.values() for label in verdict["labels"]} >= {"bp-other"}
         for title, label in zip(TITLES, LABELS):
@@ -187,11 +184,9 @@ def test_what_is_sent_to_an_ae_title_gets_its_label_from_its_pixels(
     port = str(viewer._ports["ADULTCHEST"])
     command = [*storescu.command, "-aet", CALLER, "-aec", "ADULTCHEST", "127.0.0.1", port, str(tmp_path / "leg.dcm")]
     subprocess.run(command, env=storescu.env, check=True, timeout=60)
-    archive: Archive = deployment.archive()
-    [instance] = [
-        resource["ID"] for resource in archive._client.post(f"{archive._client.url}/tools/lookup", content=uid).json()
-    ]
-    verdicts(archive, [instance])
-    labels = archive.labels([instance])[instance]
-    archive.close()
+    with deployment.archive() as archive:
+        found = archive._client.post(f"{archive._client.url}/tools/lookup", content=uid).json()
+        [instance] = [resource["ID"] for resource in found]
+        verdicts(archive, [instance])
+        labels = archive.labels([instance])[instance]
     assert labels and "bp-adult_chest" not in labels

@@ -24,9 +24,8 @@ def site(images: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def archive(site: Deployment) -> Iterator[Archive]:
-    archive = site.archive()
-    yield archive
-    archive.close()
+    with site.archive() as archive:
+        yield archive
 
 
 def address(site: Deployment) -> str:

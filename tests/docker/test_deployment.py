@@ -198,6 +198,5 @@ def test_a_restart_of_everything_keeps_images_verdicts_and_queue(deployment: Dep
     before = {instance.id for instance in archive.with_verdict()} | set(send(archive, x_rays(4)))
     deployment.compose("down", "--timeout", "30")
     deployment.up()
-    fresh_archive = deployment.archive()
-    verdicts(fresh_archive, list(before))
-    fresh_archive.close()
+    with deployment.archive() as fresh_archive:
+        verdicts(fresh_archive, list(before))

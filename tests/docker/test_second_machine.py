@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ import pytest
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from orthanc_plugin.broker import Broker, BrokerDown
+from orthanc_plugin.broker import Broker
+from orthanc_plugin.errors import BrokerDown
 from orthanc_plugin.settings import Settings as PluginSettings
 from tests.docker.conftest import Deployment, check_confined, copy_of_docker, docker
 from tests.helpers import fresh, verdicts
@@ -76,10 +76,9 @@ def test_workers_of_a_second_machine_judge_what_the_first_receives(first: Deploy
     ours = {network for container in first.containers() for network in container["NetworkSettings"]["Networks"]}
     assert not ours & set(worker["NetworkSettings"]["Networks"])
     assert first.containers("worker") == []
-    archive = first.archive()
-    ids = [archive.upload(fresh("RG3_J2KI.dcm")) for _ in range(5)]
-    assert {verdict["body_part"] for verdict in verdicts(archive, ids).values()} == {"other"}
-    archive.close()
+    with first.archive() as archive:
+        ids = [archive.upload(fresh("RG3_J2KI.dcm")) for _ in range(5)]
+        assert {verdict["body_part"] for verdict in verdicts(archive, ids).values()} == {"other"}
     assert {check["name"] for check in second.command("doctor") if check["state"] == "fail"} == set()
 
 
@@ -152,10 +151,10 @@ def test_orthanc_is_known_by_its_certificate(first: Deployment, tmp_path: Path) 
     right = Settings(
         orthanc_url=url, orthanc_username="orthanc", orthanc_password_file=password, ca_file=secrets / "ca"
     )
-    with closing(Archive(right)) as archive:
+    with Archive(right) as archive:
         assert archive.system()["Version"]
     wrong = right.model_copy(update={"ca_file": foreign / "secrets" / "ca"})
-    with closing(Archive(wrong)) as archive, pytest.raises(ArchiveUnavailable):
+    with Archive(wrong) as archive, pytest.raises(ArchiveUnavailable):
         archive.system()
 
 

@@ -72,7 +72,7 @@ def test_status_counts(site: Running) -> None:
     assert answer["queues"]["classify"] == 0
     table = run(site, "status").stdout
     assert "bp-other" in table
-    assert "follows the change log" in table
+    eventually(lambda: "follows the change log, 0 X-rays wait" in run(site, "status").stdout)
     assert "behind" not in table + run(site, "doctor").stdout
 
 

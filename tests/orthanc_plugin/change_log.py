@@ -21,11 +21,12 @@ class ChangeLog:
     changes: number to (instance id, modality). last: what the log says of its end.
     filters: whether it can be asked for one type of change; where it cannot, it holds others too.
     finds_metadata: whether the database can. judged: instances with a verdict, and with the label bp-other.
-    down: it answers nothing.
+    verdict: the text of each. down: it answers nothing.
     """
 
     filters = True
     finds_metadata = True
+    verdict = '{"outcome": "judged", "labels": ["bp-other"]}'
     down = False
 
     def __init__(self) -> None:
@@ -88,7 +89,7 @@ class ChangeLog:
         return json.dumps(answer).encode()
 
     def _instance(self, instance: str) -> dict[str, Any]:
-        return {"ID": instance, "Metadata": {"BodyPartVerdict": "{}"} if instance in self.judged else {}}
+        return {"ID": instance, "Metadata": {"BodyPartVerdict": self.verdict} if instance in self.judged else {}}
 
     def GetGlobalProperty(self, number: int, default: str) -> str:
         return self.properties.get(number, default)

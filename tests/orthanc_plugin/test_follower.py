@@ -91,6 +91,19 @@ def test_the_low_mark_stands_before_the_first_image_without_a_verdict(site: Site
     assert json.loads(site.log.properties[5510]) == {"low_mark": 2, "walk": False}
 
 
+def test_an_image_whose_verdict_cannot_be_read_waits_for_a_verdict(site: Site) -> None:
+    site.log.verdict = "damaged {"
+    instance = site.log.commit(1)
+    site.round()
+    site.log.judge(1)
+    for _ in range(2):  # the first look notes that nothing is queued, the second queues it again
+        site.redis.delete("classify")
+        site.follower._housekept = 0.0
+        site.follower._housekeep()
+    assert json.loads(site.log.properties[5510]) == {"low_mark": 0, "walk": False}
+    assert site.published() == [instance]
+
+
 def test_the_thread_ends_when_it_is_asked_to(site: Site) -> None:
     site.follower.start()
     site.log.commit(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def open_archive() -> Iterator[Archive]:
     from worker.orthanc_client import Archive
     from worker.settings import get_settings
 
-    with closing(Archive(get_settings())) as archive:
+    with Archive(get_settings()) as archive:
         yield archive
 
 

@@ -51,7 +51,7 @@ def dead_letters(context: click.Context, style: str) -> None:
 
 @dead_letters.command()
 def retry() -> None:
-    """Put them back into their queues, such as after an upgrade of the workers."""
+    """Put the dead letters back into their queues, for example after an upgrade of the workers."""
     from kombu.exceptions import OperationalError
 
     from worker.queue.app import app
@@ -79,7 +79,7 @@ def retry() -> None:
 @dead_letters.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clear(yes: bool) -> None:
-    """Delete them. Their images are judged when Orthanc's plugin finds them without a verdict."""
+    """Delete the dead letters. Their images are judged once the plugin finds them without a verdict."""
     stored = _list()
     letters = stored.all()
     if letters and not yes:

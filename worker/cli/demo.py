@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(exists=True, path_type=Path))
 @click.option("--timeout", type=float, default=300, show_default=True, help="Longest wait for the verdicts (seconds).")
 def demo(paths: tuple[Path, ...], timeout: float) -> None:
-    """From upload to label, on real parts: PATHs, or two real X-rays in several encodings.
+    """Upload PATHs, or two sample X-rays in several encodings, to a local stack and show their labels.
 
     On a terminal everything stays up until Ctrl-C. Exit 0 only where every image got its verdict.
     """
@@ -29,7 +29,7 @@ def demo(paths: tuple[Path, ...], timeout: float) -> None:
     from worker.local.stack import Layout, Stack
     from worker.settings import get_settings
 
-    get_settings()  # a wrong one is told before anything is started
+    get_settings()  # refuse a wrong setting before anything is started
     end_on_signals()
     complete = False
     with tempfile.TemporaryDirectory(prefix="dicom-router-demo-") as folder:

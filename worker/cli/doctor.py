@@ -1,4 +1,4 @@
-"""`dicom-router doctor`: check every setting and part, and say what to do about each that fails."""
+"""`dicom-router doctor`: check every setting and part, with a remedy for each check that fails."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def doctor(style: str) -> None:
 
 
 def examine() -> Iterator[Check]:
-    """All checks, in the order in which they should be mended."""
+    """All checks, in the order in which to repair what fails."""
     from worker.settings import get_settings
 
     try:
@@ -132,6 +132,13 @@ def _plugin(status: dict[str, Any] | None, settings: Settings) -> Check:
         return Check("plugin", "fail", "this Orthanc runs without it", "name body_part_router.py as PythonScript")
     if not status["following"]:
         return Check("plugin", "fail", "its follower does not run", "look at Orthanc's log for 'body-part router'")
+    if status.get("trouble"):  # absent in plugins of version 0.1.0
+        return Check(
+            "plugin",
+            "fail",
+            f"it publishes nothing: {status['trouble']}",
+            "look at Orthanc's log for 'body-part router'",
+        )
     if status["redis"] != "ok":
         return Check("plugin", "fail", f"its Redis is {status['redis']}", "correct BodyPartRouter.RedisUrl")
     if set(status["modalities"]) != set(settings.modalities):

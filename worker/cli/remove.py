@@ -1,4 +1,4 @@
-"""`dicom-router remove`: take our labels and metadata out of Orthanc."""
+"""`dicom-router remove`: remove the router's labels and metadata from Orthanc."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from worker.console import progress
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 def remove(dry_run: bool) -> None:
-    """Take exactly our labels and metadata out of Orthanc again.
+    """Remove the router's labels and metadata from Orthanc.
 
-    Only labels are removed that a verdict, or our note on a series or study,
-    says we wrote; other people's stay.
+    A label is removed only where a verdict, or the metadata BodyPartUnion of a
+    series or study, names it. All other labels stay.
     """
     from worker.settings import get_settings
     from worker.verdict.record import Recorder

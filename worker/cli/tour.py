@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,7 @@ class Tour:
 
     def run(self, files: list[Path]) -> bool:
         """Whether every distinct X-ray got its verdict. Raises ArchiveUnavailable."""
-        with closing(Archive(self._settings)) as archive:
+        with Archive(self._settings) as archive:
             sent, refused = self._upload(archive, files)
             arrivals = wait_for_verdicts(archive, sent, self._settings.modalities, self._timeout)
             rows = list(refused)

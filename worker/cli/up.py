@@ -29,7 +29,7 @@ def up(workers: int, concurrency: int, data: Path, whole_archive: bool) -> None:
     from worker.local.stack import Layout, Stack
     from worker.settings import get_settings
 
-    get_settings()  # a wrong one is told before anything is started
+    get_settings()  # refuse a wrong setting before anything is started
     plugin = {"FirstStart": "whole-archive"} if whole_archive else {}
     layout = Layout(data.absolute(), workers, concurrency, plugin)
     end_on_signals()

@@ -2,8 +2,8 @@
 
 The steps, in order: shrink so that the longer side fits (aspect ratio kept),
 stretch the contrast between two percentiles, pad to a square. Percentiles are
-taken after shrinking: on a 2500 x 3000 image that is 33 ms saved, and specks
-of a few pixels cannot set the scale.
+taken after shrinking: this saves 33 ms on a 2500 x 3000 image, and specks
+of a few pixels do not affect the scale.
 
 A model file names its preparation; those that there are stand in PREPARATIONS.
 """
@@ -45,8 +45,8 @@ def prepare(pixels: np.ndarray, size: int) -> np.ndarray:
 def resize(pixels: np.ndarray, size: int) -> np.ndarray:
     """The first step alone: (rows, columns) whose longer side is `size`; uint8, uint16 or float32.
 
-    What it returns it returns unchanged when called again, so an image that
-    was kept at this size is prepared to the bit like the original.
+    It leaves an image of this size unchanged, so an image that was stored at
+    this size is prepared exactly like the original.
     """
     import cv2
 

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def end_on_signals() -> None:
-    """Make a polite kill end the foreground like Ctrl-C; neither may cut the stop itself short."""
+    """Make SIGTERM end the command as Ctrl-C does; a second signal does not interrupt the stop."""
 
     def end(*_: Any) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):

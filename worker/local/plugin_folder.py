@@ -1,7 +1,7 @@
 """The folder that Orthanc loads: our plugin, the contract, and `lib` with celery and redis.
 
-For the local stack it is linked to what is installed here (`link`); for other
-people's Orthanc it is copied, with wheels from the lock file (`assemble`):
+For the local stack it is linked to what is installed here (`link`); for an
+existing Orthanc it is copied, with wheels from the lock file (`assemble`):
 
     python -m worker.local.plugin_folder build
 

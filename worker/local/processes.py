@@ -1,4 +1,4 @@
-"""Child processes that cannot outlive us."""
+"""Child processes that end with this process."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _claim(port: int) -> bool:
 class Child:
     """One process in a session of its own, its output in a log file.
 
-    The kernel kills it when we die, however we die.
+    The kernel kills it when this process ends, for whatever reason.
     """
 
     def __init__(self, name: str, command: list[str], env: Mapping[str, str], log: Path) -> None:

@@ -23,7 +23,7 @@ WORKING_SIDE = 1024
 """Longer side (pixels) to which an image is shrunk before its look-up tables are applied."""
 
 MOST_SATURATED = 0.8
-"""A window that leaves a larger share of the pixels at its ends is not believed.
+"""A window that leaves a larger share of the pixels at its ends is ignored.
 
 Real files carry windows of another modality (a lung window of CT on a chest
 X-ray makes it white); a limb on a wide background saturates up to three quarters.
@@ -71,7 +71,7 @@ def _shown(pixels: np.ndarray) -> np.ndarray:
 def _padding(stored: np.ndarray, dataset: FileDataset) -> np.ndarray | None:
     """True where (0028,0120) Pixel Padding Value says that no pixel was measured; None where nowhere.
 
-    A range that covers every pixel is not believed: the pixels are judged.
+    A range that covers every pixel is ignored, so that the image is judged.
     """
     value = dataset.get("PixelPaddingValue")
     if not isinstance(value, int):

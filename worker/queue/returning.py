@@ -82,13 +82,11 @@ class Returning(threading.Thread):
         """The archive that this worker serves; "" where Orthanc does not answer."""
         from worker.orthanc_client import Archive
 
-        archive = Archive(self._settings)
-        try:
-            return archive.identifier()
-        except RouterError:
-            return ""
-        finally:
-            archive.close()
+        with Archive(self._settings) as archive:
+            try:
+                return archive.identifier()
+            except RouterError:
+                return ""
 
 
 def _reason(ticket: Ticket) -> ForeignMessage:

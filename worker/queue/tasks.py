@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -55,35 +56,55 @@ def _classifier() -> Classifier:
 
 @dataclass(frozen=True)
 class _Service:
-    """One archive as this process serves it."""
+    """One archive as this process serves it. connections: closed when the service is given up."""
 
     archive: Archive
     identifier: str
     judge: Judge
+    connections: ExitStack
 
 
-@cache
+_kept: _Service | None = None
+"""The service of this process; None before the first message, and after Orthanc was away."""
+
+
 def _service(worker: str) -> _Service:
-    """The archive and the judge of this process; made anew after Orthanc was away."""
+    """The archive and the judge of this process, made where there are none. Raises ArchiveUnavailable."""
+    global _kept
+    if _kept is None:
+        _kept = _make_service(worker)
+    return _kept
+
+
+def _make_service(worker: str) -> _Service:
     from worker.ledger import Ledger
     from worker.orthanc_client import Archive
     from worker.verdict.site import policy_of
 
     settings = get_settings()
     classifier = _classifier()
-    archive = Archive(settings)
-    identifier = archive.identifier()
-    judge = Judge(
-        archive,
-        classifier,
-        Ledger(settings.broker_url(), identifier, settings.broker_tls()),
-        worker=worker,
-        prefix=settings.label_prefix,
-        modalities=settings.modalities,
-        threads=plan.decode_threads,
-        policy=policy_of(settings, classifier.card),
-    )
-    return _Service(archive, identifier, judge)
+    with ExitStack() as connections:  # closes the archive where its name cannot be asked for
+        archive = connections.enter_context(Archive(settings))
+        identifier = archive.identifier()
+        judge = Judge(
+            archive,
+            classifier,
+            Ledger(settings.broker_url(), identifier, settings.broker_tls()),
+            worker=worker,
+            prefix=settings.label_prefix,
+            modalities=settings.modalities,
+            threads=plan.decode_threads,
+            policy=policy_of(settings, classifier.card),
+        )
+        return _Service(archive, identifier, judge, connections.pop_all())
+
+
+def _give_up_service() -> None:
+    """Close the connections to Orthanc; the next message makes the archive and the judge anew."""
+    global _kept
+    if _kept is not None:
+        _kept.connections.close()
+        _kept = None
 
 
 @cache
@@ -96,7 +117,7 @@ def _judge(call: Call, worker: str) -> None:
     message = read_message(call.message())
     service = _service(worker)
     if message.archive != service.identifier and service.archive.identifier() != service.identifier:
-        _service.cache_clear()  # another Orthanc answers at this address now
+        _give_up_service()  # another Orthanc answers at this address now
         service = _service(worker)
     if message.archive != service.identifier:
         raise ForeignMessage(
@@ -128,7 +149,7 @@ def classify(self: Task, *args: Any, **kwargs: Any) -> None:
     except RouterError as error:
         log.warning("putting a chunk back: %s", error)
         if isinstance(error, ArchiveUnavailable):
-            _service.cache_clear()  # another Orthanc may answer next time
+            _give_up_service()  # another Orthanc may answer next time
         _put_back(error)
     except Exception as error:
         # A fault of ours. The images stay noted as in work, so the one that provokes it is found

@@ -49,7 +49,7 @@ class Idleness:
         self._accepted = -1
 
     def seconds(self, sight: Sight, now: float) -> float:
-        """Take one more look into account; 0 where there is no reason to doubt."""
+        """Take one more look into account; 0 where the worker is busy or no message waits."""
         moved = sight.accepted != self._accepted
         self._accepted = sight.accepted
         if not sight.waiting or sight.in_work or moved:

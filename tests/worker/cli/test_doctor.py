@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from worker.cli.doctor import Check, examine
+from worker.cli.doctor import Check, _plugin, examine
 from worker.errors import BadModelFile
 from worker.settings import Settings
 
@@ -32,3 +32,11 @@ def test_an_error_is_shown_with_its_own_remedy(
     monkeypatch.setattr(sys.modules["worker.cli.doctor"], "_model", _model)
     checks = [check for check in examine() if check.name == "model"]
     assert checks == [Check("model", "ok", "found"), Check("model", "fail", found, remedy)]
+
+
+def test_the_trouble_that_the_plugin_reports_is_shown() -> None:
+    status = {"following": True, "redis": "ok", "modalities": ["CR", "DX", "RG", "DR"]}
+    assert _plugin({**status, "trouble": ""}, Settings()).state == "ok"
+    check = _plugin({**status, "trouble": "DatabaseUnavailable: locked; trying again"}, Settings())
+    assert (check.state, check.found) == ("fail", "it publishes nothing: DatabaseUnavailable: locked; trying again")
+    assert check.remedy

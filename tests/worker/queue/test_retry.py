@@ -27,17 +27,20 @@ def test_a_service_that_is_down_is_waited_out_without_an_end(kind: type[Exceptio
 
 
 def test_a_malformed_message_is_never_tried_again() -> None:
-    line = policy(BadMessage("broken"), SETTINGS)
+    line = policy(BadMessage("the message is broken", "look at it"), SETTINGS)
     assert line.waits == "nowhere" and line.exhausted(0)
 
 
 def test_a_message_for_other_workers_waits_outside_the_process_for_as_long_as_is_set() -> None:
-    line = policy(ForeignMessage("newer"), SETTINGS)
+    line = policy(ForeignMessage("the message is newer", "upgrade the workers"), SETTINGS)
     assert line.waits == "redis"
     assert not line.exhausted(2 * 3600 - 1) and line.exhausted(2 * 3600)
 
 
-@pytest.mark.parametrize("error", [ArchiveUnavailable("down"), ForeignMessage("newer")])
+@pytest.mark.parametrize(
+    "error",
+    [ArchiveUnavailable("Orthanc is down", "start it"), ForeignMessage("the message is newer", "upgrade the workers")],
+)
 def test_pauses_grow_to_a_bound_and_differ_between_workers(error: Exception) -> None:
     line = policy(error, SETTINGS)
     for attempts, full in ((1, 1.0), (2, 2.0), (3, 4.0), (5000, line.longest)):
