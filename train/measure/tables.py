@@ -97,9 +97,18 @@ def age_note(age: dict[str, Any]) -> str:
     return text + " The second line is the mean over all ways to draw these headers, not one drawing."
 
 
+def distinct_levels(levels: dict[str, Any]) -> dict[str, Any]:
+    """The levels that hold images, each set of classes once: in a flat file the outputs are the classes."""
+    shown: dict[str, Any] = {}
+    for name, level in levels.items():
+        if level["n"] and all(set(level["classes"]) != set(other["classes"]) for other in shown.values()):
+            shown[name] = level
+    return shown
+
+
 def level_lines(figures: dict[str, Any]) -> list[str]:
     """Figures at each level, and with the header's age; none where `figures` are of an earlier version."""
-    levels = {name: level for name, level in figures.get("levels", {}).items() if level["n"]}
+    levels = distinct_levels(figures.get("levels", {}))
     if not levels:
         return []
     lines = [
