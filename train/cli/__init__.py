@@ -12,6 +12,7 @@ from train.cli.from_orthanc import from_orthanc
 from train.cli.manifest import manifest
 from train.cli.reproduce import reproduce
 from train.cli.split import split
+from train.cli.tree import tree
 from train.cli.weights import weights
 from worker import __version__
 from worker.console import CommandLine
@@ -23,5 +24,5 @@ def main() -> None:
     """Train, measure and export models that tell body parts apart."""
 
 
-for _command in (manifest, from_orthanc, split, weights, fit, evaluate, compare, export, card, reproduce):
+for _command in (manifest, from_orthanc, split, weights, fit, evaluate, compare, export, tree, card, reproduce):
     main.add_command(_command)

@@ -68,6 +68,7 @@ def evaluate(
     )
     if record:
         kept = ("n", "split", "macro_f1", "macro_f1_merged_chests", "adult_pediatric_balanced_accuracy", "answered")
-        set_metrics(model, {key: figures[key] for key in kept if key in figures})
+        also = ("levels", "header_age")
+        set_metrics(model, {key: figures[key] for key in (*kept, *also) if key in figures})
     click.echo(tables(figures))
     log.info(f"the report: {out / 'report.html'}")

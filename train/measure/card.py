@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from train.data.classes import PAPER, ClassSet
+from train.fit.calibrate import LEAST_OF_SUMS
 from train.measure.modelfile import read_facts
 from train.measure.tables import number, tables
 from worker.errors import ConfigError
 from worker.inference.classifier import Classifier
+from worker.inference.tree import Tree
 
 
 def write_card(model: Path, figures: dict[str, Any], target: Path, notes: str = "") -> None:
@@ -51,6 +53,7 @@ def write_card(model: Path, figures: dict[str, Any], target: Path, notes: str = 
         images=data["images"],
         partial=_partial(classes, data["by_class"]),
         classes=rows,
+        tree=_tree(card.tree),
         sources=sources,
         split=figures["split"],
         tables=tables(figures),
@@ -66,6 +69,25 @@ def _partial(classes: ClassSet, images: dict[str, int]) -> str:
         for label, several in classes.partial.items()
         if images.get(label)
     )
+
+
+def _tree(tree: Tree) -> str:
+    """A paragraph for each node above classes: its threshold, and what that rests on."""
+    text = ""
+    for node in tree.nodes.values():
+        if not node.children:
+            continue
+        names = ", ".join(leaf.name for leaf in node.leaves())
+        text += f"`{node.name}` is the sum of {names}; its threshold is {node.threshold:.3f}."
+        support = node.support
+        if {"images", "others", "sources"} <= set(support):
+            text += (
+                f" The threshold was calibrated on {support['images'] + support['others']} images of the split `dev` "
+                f"({support['images']} of them of `{node.name}`), of {number(support['sources'])} sources that the "
+                f"model has not seen; it is at least {LEAST_OF_SUMS} (`dicom-router-train tree`)."
+            )
+        text += "\n\n"
+    return text
 
 
 def _calibration(found: dict[str, Any]) -> str:
@@ -116,7 +138,7 @@ its likeliest class reaches that class's threshold, else it is put to review.
 | --- | --- | --- |
 {classes}
 
-{partial}## Measured on the split `{split}`
+{tree}{partial}## Measured on the split `{split}`
 
 Intervals: 1,000 bootstrap replicates, drawn by patient where known, else by image. Regenerate with
 `dicom-router-train evaluate --model MODEL.onnx --manifest FILE.csv --split {split} --out DIR`.

@@ -15,6 +15,7 @@ from train.data.patients import group_of
 from train.measure.curves import reliability
 from train.measure.judged import Judged
 from train.measure.left_out import left_out
+from train.measure.levels import measure_header_age, measure_levels
 from train.measure.metrics import measure
 from train.measure.modelfile import read_facts
 from train.measure.report import write_report
@@ -22,6 +23,7 @@ from train.measure.tables import tables
 from worker.errors import BadInput, ConfigError
 from worker.inference.classifier import Classifier, softmax
 from worker.pixels import read_file
+from worker.verdict.gate import looks_like_an_x_ray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,9 +78,13 @@ def evaluate(
         judged.thresholds,
         names,
     )
+    truth, groups = list(judged.frame["class"]), group_of(judged.frame)
+    ages = judged.frame["age"].to_numpy(float)
     raw = softmax(judged.logits)
     uncalibrated = reliability(raw.max(1), raw.argmax(1) == judged.truth)
     figures |= {
+        "levels": measure_levels(judged.probabilities, truth, groups, judged.strange, card),
+        "header_age": measure_header_age(judged.probabilities, truth, ages, groups, judged.strange, card),
         "calibration": {
             "temperature": round(card.temperature, 4),
             "accuracy": facts.calibration.get("accuracy"),
@@ -117,7 +123,7 @@ def _judge(classifier: Classifier, frame: pd.DataFrame) -> tuple[Judged, dict[st
     """The readable images judged, and how many were not, by kind of error."""
     from worker.console import progress
 
-    logits, read = [], np.zeros(len(frame), bool)
+    logits, read, strange = [], np.zeros(len(frame), bool), np.zeros(len(frame), bool)
     unreadable: dict[str, int] = {}
     starts = range(0, len(frame), BATCH)
     with progress(starts, len(starts), "judging") as items:
@@ -125,7 +131,9 @@ def _judge(classifier: Classifier, frame: pd.DataFrame) -> tuple[Judged, dict[st
             batch = []
             for row in range(start, min(start + BATCH, len(frame))):
                 try:
-                    batch.append(classifier.prepare(read_file(Path(frame["path"][row])).pixels))
+                    pixels = read_file(Path(frame["path"][row])).pixels
+                    batch.append(classifier.prepare(pixels))
+                    strange[row] = not looks_like_an_x_ray(pixels)
                     read[row] = True
                 except BadInput as error:
                     unreadable[error.kind] = unreadable.get(error.kind, 0) + 1
@@ -145,6 +153,7 @@ def _judge(classifier: Classifier, frame: pd.DataFrame) -> tuple[Judged, dict[st
         probabilities=softmax(values, classifier.card.temperature),
         truth=np.array([names.index(label) for label in kept["class"]]),
         thresholds=np.array([part.threshold for part in classifier.card.classes]),
+        strange=strange[read],
     )
     return judged, unreadable
 

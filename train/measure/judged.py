@@ -18,6 +18,7 @@ class Judged:
     frame: rows of the manifest. logits: (n, classes). probabilities: (n,
     classes) calibrated. truth, predicted: (n,) class indices. thresholds:
     (classes,). answered: (n,) whether the verdict is an answer, not a review.
+    strange: (n,) bool, whether the picture does not look like an X-ray.
     """
 
     frame: pd.DataFrame
@@ -25,6 +26,7 @@ class Judged:
     probabilities: np.ndarray
     truth: np.ndarray
     thresholds: np.ndarray
+    strange: np.ndarray
 
     @property
     def predicted(self) -> np.ndarray:

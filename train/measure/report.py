@@ -11,7 +11,7 @@ import numpy as np
 
 from train.measure.looks import Exhibit, Look
 from train.measure.pictures import reliability_picture, risk_coverage_picture, tones_picture
-from train.measure.tables import main_figures
+from train.measure.tables import AGE_CASES, age_note, distinct_levels, level_title, main_figures
 from worker.inference.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ def write_report(
         figures=figures,
         classes=figures["confusion"]["classes"],
         main=main_figures(figures),
+        levels=distinct_levels(figures["levels"]),
+        level_title=level_title,
+        age_cases=AGE_CASES,
+        age_note=age_note,
         images=images,
         mistakes=_mistakes(judged, classifier, images),
         wrong=int((judged.predicted != judged.truth).sum()),

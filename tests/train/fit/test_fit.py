@@ -76,13 +76,19 @@ def test_fit_export_and_evaluate_make_a_model_that_the_worker_runs(
     figures = json.loads((tmp_path / "eval/metrics.json").read_text())
     assert figures["n"] == 40
     assert figures["macro_f1"]["value"] > 0.5  # chance is 0.2
+    assert set(figures["levels"]) == {"five", "four", "leaves"}
+    assert {"macro_f1", "answered", "ece"} <= set(figures["levels"]["four"])
+    assert set(figures["levels"]["four"]["answered"]) == {"coverage", "accuracy", "per_class"}
+    assert "header_age" in figures
     card = Classifier(model, "cpu").card
     assert figures["model"]["name"] == card.name == "tiny"
     assert card.metrics["macro_f1"] == figures["macro_f1"]
+    assert card.metrics["levels"] == figures["levels"]
     assert card.training_data["images"] == 500
     run("card", "--model", model, "--metrics", tmp_path / "eval/metrics.json", "--out", tmp_path / "CARD.md")
     text = (tmp_path / "CARD.md").read_text()
     assert (tmp_path / "eval/metrics.md").read_text() in text
+    assert "| four classes (chests merged) | " in text
     assert "mobilenetv2, mobilenetv1" in text
 
 
