@@ -139,26 +139,28 @@ def write_version_1(site: Running, instance: str, body_part: str) -> None:
 def test_verdicts_of_both_versions_share_right_unions_and_remove_takes_both(own_site: Callable[..., Running]) -> None:
     site = own_site(workers=0)
     study = generate_uid()
-    [old] = site.upload(fresh(LEG, study=study, PatientID="TREE"))
-    write_version_1(site, old, "spine")
+    old, kept = site.upload(*(fresh(LEG, study=study, PatientID="TREE") for _ in range(2)))
+    for instance in (old, kept):
+        write_version_1(site, instance, "spine")
     site.stack.wait_for_worker(site.stack.launch_worker())
     chest, _ = one_verdict(site, fresh(CHEST, study=study, PatientID="TREE"))
     verdict = site.stored(old).verdict
     assert verdict is not None and (verdict["v"], verdict["labels"]) == (1, ["bp-spine"])
-    whole, series = site.stored(old).study, site.stored(old).series
+    whole = site.stored(old).study
     assert set(site.union("study", whole) or ()) == site.labels(whole) == ADULT | {"bp-spine"}
-    # Judged anew, the older verdict's label goes everywhere.
+    # Judged anew, the older verdict's label goes with it; that of its neighbour stays.
     assert site.archive.reclassify(old)
     eventually(lambda: site.verdicts([old])[old]["v"] == 2)
     eventually(lambda: not any(site.ledger.queue_lengths().values()), 60, "an end of all chunks")
-    assert (site.labels(whole), site.labels(series)) == (ADULT | {"bp-other"}, {"bp-other"})
-    write_version_1(site, old, "spine")
-    site.archive.write_union("study", whole, frozenset({*ADULT, "bp-other", "bp-spine"}))
-    site.archive.write_union("series", series, frozenset({"bp-other", "bp-spine"}))
-    site.stack.stop_worker("worker1")
+    everything = ADULT | {"bp-other", "bp-spine"}
+    assert labels_at_all_levels(site, old) == [{"bp-other"}, {"bp-other"}, everything]
+    assert labels_at_all_levels(site, kept) == [{"bp-spine"}, {"bp-spine"}, everything]
+    assert set(site.union("study", whole) or ()) == everything
     removed = Recorder(site.archive, site.ledger, "bp-").remove(whole)
-    assert set(removed) == {old, chest}
-    assert [*labels_at_all_levels(site, chest), *labels_at_all_levels(site, old)[:2]] == [set()] * 5
+    assert set(removed) == {old, kept, chest}
+    for instance in (old, kept, chest):
+        assert labels_at_all_levels(site, instance) == [set()] * 3
+        assert site.metadata(instance) == {}
     assert site.union("study", whole) is None
 
 
