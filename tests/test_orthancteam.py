@@ -120,5 +120,5 @@ def test_the_labels_to_open_orthanc_explorer_2_for_are_ours(configuration: dict[
     assert configuration["OrthancExplorer2"] == {"UiOptions": {"EnableMultiLabelsSearch": True}}
     [(variable, text)] = re.findall(r"# (ORTHANC__\w+AVAILABLE_LABELS): '(.*)'", FILE.read_text(encoding="utf-8"))
     assert path_of(variable) == ["OrthancExplorer2", "UiOptions", "AvailableLabels"]
-    classes = [label.name for label in Classifier.from_settings(WorkerSettings()).card.classes]
-    assert json.loads(text) == [LABEL_PREFIX + name for name in (*sorted(classes), *sorted(RESERVED_NAMES))]
+    nodes = Classifier.from_settings(WorkerSettings()).card.tree.nodes
+    assert json.loads(text) == [LABEL_PREFIX + name for name in (*sorted(nodes), *sorted(RESERVED_NAMES))]

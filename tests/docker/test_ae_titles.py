@@ -22,8 +22,8 @@ from worker.cli import main
 from worker.local.processes import free_port
 from worker.local.programs import find_program
 
-TITLES = ("ADULTCHEST", "PEDIATRICCHEST", "ABDOMINAL", "SPINE", "OTHER", "REVIEW")
-LABELS = ("bp-adult_chest", "bp-pediatric_chest", "bp-abdominal", "bp-spine", "bp-other", "bp-review")
+TITLES = ("ADULTCHEST", "PEDIATRICCHEST", "ABDOMINAL", "SPINE", "OTHER", "REVIEW", "CHEST")
+LABELS = ("bp-adult_chest", "bp-pediatric_chest", "bp-abdominal", "bp-spine", "bp-other", "bp-review", "bp-chest")
 CALLER = "VIEWER"
 
 
@@ -117,8 +117,13 @@ def test_an_ae_title_shows_the_studies_of_its_body_part_alone(
 ) -> None:
     _, viewer = site
     both, by_label = study
-    assert {label: len(uids) for label, uids in by_label.items()} == {"bp-adult_chest": 2, "bp-spine": 3}
+    assert {label: len(uids) for label, uids in by_label.items()} == {
+        "bp-chest": 2,
+        "bp-adult_chest": 2,
+        "bp-spine": 3,
+    }
     assert viewer.find("ADULTCHEST", "STUDY", "StudyInstanceUID") == [both]
+    assert viewer.find("CHEST", "STUDY", "StudyInstanceUID") == [both]
     assert len(viewer.find("SPINE", "STUDY", "StudyInstanceUID")) == 2
     assert viewer.find("ABDOMINAL", "STUDY", "StudyInstanceUID") == []
 

@@ -236,12 +236,19 @@ def test_nothing_survives_when_up_is_killed(tmp_path: Path) -> None:
 def test_demo_ends_by_itself_without_a_terminal_and_shows_every_verdict() -> None:
     done = subprocess.run([sys.executable, "-m", "worker", "demo"], capture_output=True, text=True, timeout=HUNG)
     assert done.returncode == 0, done.stdout + done.stderr
-    for scan, part in (("RG1", "adult_chest"), ("RG3", "other")):
+    chest, leg = ("adult_chest", "pixels (chest), age from the header"), ("other", "pixels")
+    for scan, expected in (("RG1", chest), ("RG3", leg)):
         for encoding in ("J2KI", "J2KR", "UNCI", "UNCR"):
             [line] = [line for line in done.stdout.splitlines() if f"{scan}_{encoding}" in line]
-            assert part in line
+            assert tuple(cell.strip() for cell in line.split("│")[1:3]) == expected
     assert "8 distinct instances uploaded" in done.stdout
-    assert "/tools/find" in done.stdout
+    # The query at two levels, each with the one study of the chest as its answer.
+    lines = done.stdout.splitlines()
+    queries = [number for number, line in enumerate(lines) if "/tools/find" in line]
+    labels = [json.loads(lines[number].split("-d ")[1].strip("'"))["Labels"] for number in queries]
+    assert labels == [["bp-chest"], ["bp-adult_chest"]]
+    answers = [json.loads(lines[number + 1]) for number in queries]
+    assert answers[0] == answers[1] and len(answers[0]) == 1
 
 
 def test_demo_takes_a_folder_of_ones_own_and_says_what_it_leaves_alone(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_a_model_of_the_manifests_classes_labels_images_in_orthanc(
     verdicts = site.verdicts(ids, 120)
     for instance, name in zip(ids, frame["class"]):
         verdict = verdicts[instance]
-        assert set(verdict["probabilities"]) == set(NAMES)
+        assert set(verdict["probabilities"]) <= set(NAMES)  # those under 0.005 are left out
         assert max(verdict["probabilities"], key=verdict["probabilities"].get) == name
         labels = site.labels(instance)
         assert labels <= {f"bp-{name}", "bp-review"}

@@ -51,7 +51,7 @@ class Study:
         """Record verdicts, such as spine=instance."""
         self.recorder.record(
             self.id,
-            {instance.id: Verdict("judged", self.card, part, 0.9) for part, instance in verdicts.items()},
+            {instance.id: Verdict("judged", self.card, (part,), part, 0.9) for part, instance in verdicts.items()},
         )
 
     def delete(self, instance: Stored) -> None:
@@ -147,7 +147,7 @@ def test_another_prefix_is_somebody_elses_and_stays_noted(study: Study) -> None:
     hand = study.add()
     study.record(spine=hand)
     recorder = replace(study.recorder, prefix="body-")
-    recorder.record(study.id, {hand.id: Verdict("judged", study.card, "other", 0.9)})
+    recorder.record(study.id, {hand.id: Verdict("judged", study.card, ("other",), "other", 0.9)})
     assert study.labels() == {"bp-spine", "body-other"}
     assert study.union() == ["body-other", "bp-spine"]
 
@@ -307,7 +307,7 @@ def test_a_deleted_chest_leaves_no_label_once_another_image_of_its_study_is_judg
     stored = site.stored(leg)
     assert site.labels(stored.study) == labels
     assert set(site.union("study", stored.study) or ()) == labels
-    assert len(labels) == 2
+    assert labels == {"bp-chest", "bp-adult_chest", "bp-other"}
     site.archive._client.delete(f"{site.stack.url}/instances/{chest}")
     site.verdicts(site.upload(fresh(LEG, study=study, PatientID="UNION")))
     assert site.labels(stored.study) == {"bp-other"}

@@ -77,7 +77,7 @@ class Tour:
                 rows.append(self._row(stored, path, arrivals.seen.get(instance, start) - start))
             click.echo()
             rows.sort(key=lambda row: str(row["file"]))
-            print_rows(rows, ["file", "body part", "confidence", "seconds"], "table")
+            print_rows(rows, ["file", "body part", "stands on", "confidence", "seconds"], "table")
             duplicates = len(files) - len(sent) - len(refused)
             if duplicates:
                 click.echo(f"({duplicates} more files hold instances that others of them hold too)")
@@ -107,6 +107,7 @@ class Tour:
             return {"file": path.name, "body part": "NO VERDICT" if known else f"left alone ({stored.modality})"}
         part = {
             "judged": verdict["body_part"],
+            "partial": f"{verdict['body_part']} (in part: {verdict.get('stopped')})",
             "review": f"review (likeliest: {verdict['body_part']})",
             "not_an_xray": "left alone",
         }.get(verdict["outcome"])
@@ -115,6 +116,7 @@ class Tour:
         return {
             "file": path.name,
             "body part": part,
+            "stands on": _stands_on(verdict),
             "confidence": verdict["confidence"],
             "seconds": round(seconds, 2),
         }
@@ -124,9 +126,25 @@ class Tour:
         labels = sorted({label for verdict in verdicts for label in verdict["labels"]})
         if not labels:
             return
-        query = {"Level": "Study", "Query": {}, "Labels": [labels[0]]}
-        answer = [study["ID"] for study in archive.find_label(labels[0], "study")]
         click.echo(f"\nLabels now in use: {', '.join(labels)}. The query by label, and its answer:")
-        click.echo(f"  curl -s {self._url}/tools/find -d '{json.dumps(query)}'")
-        click.echo(f"  {json.dumps(answer)}")
+        for label in _queried(verdicts, labels, self._settings.label_prefix):
+            query = {"Level": "Study", "Query": {}, "Labels": [label]}
+            answer = [study["ID"] for study in archive.find_label(label, "study")]
+            click.echo(f"  curl -s {self._url}/tools/find -d '{json.dumps(query)}'")
+            click.echo(f"  {json.dumps(answer)}")
         click.echo(f"\nIn a browser: {self._url}/app/explorer.html (Orthanc Explorer), {self._url}{ROUTES}/status")
+
+
+def _stands_on(verdict: dict[str, Any]) -> str:
+    """What an answer rests on: the pixels, or the header's age below what the pixels say."""
+    if verdict["outcome"] not in ("judged", "partial"):
+        return ""
+    if verdict.get("decided_by") == "age":
+        return f"pixels ({verdict.get('pixels')}), age from the header"
+    return "pixels"
+
+
+def _queried(verdicts: list[dict[str, Any]], labels: list[str], prefix: str) -> list[str]:
+    """The labels of the deepest path, from its root down; the first of all labels where nothing was answered."""
+    paths = sorted((verdict.get("path") or [] for verdict in verdicts), key=len)
+    return [prefix + name for name in paths[-1]] or labels[:1]

@@ -47,7 +47,10 @@ def test_json_has_one_entry_a_file_and_failures_do_not_stop_the_rest(folder: Pat
     assert set(leg) == {
         "path",
         "outcome",
+        "path_in_tree",
         "body_part",
+        "decided_by",
+        "stopped",
         "confidence",
         "probabilities",
         "error",

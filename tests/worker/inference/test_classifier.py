@@ -163,7 +163,7 @@ def test_a_model_with_other_classes_runs_unchanged(tmp_path: Path) -> None:
     for index, label in enumerate(classes):
         label["name"] = f"part-{index}"
     calibration["thresholds"] = {label["name"]: 0.5 for label in classes}
-    path = changed(tmp_path, classes=json.dumps(classes), calibration=json.dumps(calibration))
+    path = changed(tmp_path, classes=json.dumps(classes), calibration=json.dumps(calibration), tree="[]")
     assert [label.name for label in Classifier(path, "cpu").card.classes] == [f"part-{i}" for i in range(5)]
 
 

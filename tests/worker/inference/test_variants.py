@@ -15,7 +15,7 @@ from worker.errors import BadModelFile, ConfigError
 from worker.inference.classifier import PACKAGED_MODEL, Classifier
 from worker.inference.variants import pick, variant_path
 from worker.settings import Settings, get_settings
-from worker.verdict.decide import decide
+from worker.verdict.decide import HeaderFacts, decide
 
 SIZE = 8
 
@@ -72,7 +72,7 @@ def test_a_verdict_names_one_model_and_the_very_file_that_ran(model: Path, preci
     settings = Settings(model=model, device="cpu", precision=precision)
     classifier = Classifier.from_settings(settings)
     [row] = classifier.probabilities(np.zeros((1, 1, SIZE, SIZE), np.float32))
-    verdict = decide(row, "", classifier.card).to_json("bp-")
+    verdict = decide(row, HeaderFacts(), classifier.card).to_json("bp-")
     ran = variant_path(model, precision)  # type: ignore[arg-type]
     assert verdict["model"] == f"{classifier.card.name} 7"
     assert verdict["model_precision"] == precision
