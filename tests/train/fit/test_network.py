@@ -132,7 +132,7 @@ def test_a_killed_training_goes_on_and_ends_like_one_that_was_not(
     assert not (killed / "checkpoint.pt").exists()
 
     assert command(*arguments, "--out", killed).stdout.split() == [str(killed / "checkpoint.pt")]
-    assert f"going on in epoch {course['epoch'] + 1}" in caplog.text
+    assert f"resuming in epoch {course['epoch'] + 1}" in caplog.text
     fit(recipe(*settings), manifest, None, whole, options)
     resumed, expected = load(killed / "checkpoint.pt"), load(whole / "checkpoint.pt")
     for name, tensor in expected.model.state_dict().items():
