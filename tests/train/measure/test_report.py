@@ -222,7 +222,7 @@ def test_the_worst_mistake_is_shown_with_what_it_was_taken_for(evaluated: Path) 
     text = (evaluated / "report.html").read_text()
     mistakes = text[text.index('id="mistakes"') : text.index('id="dicom"')]
     first = mistakes[mistakes.index("<li>") : mistakes.index("</li>")]
-    assert "taken for skull" in first
+    assert "predicted as skull" in first
     assert "answered: skull" in first
     assert "truth: hand" in first
     assert "mislabelled.png" in first
@@ -252,7 +252,7 @@ def test_a_report_that_may_leave_the_house_holds_no_picture_and_no_file_name(
     assert "data:image" not in text
     assert not re.search(r"[\w-]+\.(png|dcm)", text)
     assert "Figures only." in text
-    assert "Keep this page in the house." in (evaluated / "report.html").read_text()
+    assert "This page contains patient data." in (evaluated / "report.html").read_text()
     # The worst mistake can still be found in the table that stays.
     row = int(re.findall(r'<th scope="row">(\d+)</th><td class="text">clinic', text)[0])
     table = (tmp_path / "predictions.csv").read_text().splitlines()
