@@ -77,7 +77,7 @@ def test_a_run_goes_on_where_it_stopped_and_measures_what_can_be_measured(
     assert "evaluate: done before" in caplog.text
 
     table = (out / "table.md").read_text()
-    assert "Not the recipes as they are written" in table
+    assert "Settings of the recipes were changed" in table
     assert "Failed: broken (ConfigError)" in table
     [row] = csv.DictReader((out / "table.csv").read_text().splitlines())
     assert row["model"].startswith("mobilenetv1 ")
