@@ -1,1 +1,1 @@
-"""Training of body-part models: manifest, augmentation, fit, evaluate, export."""
+"""Training of body-part models: data, networks, fit, measure, export, and the whole experiment."""

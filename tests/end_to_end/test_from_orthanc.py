@@ -50,7 +50,7 @@ def test_labelled_images_become_files_and_a_manifest(site: Running, tmp_path: Pa
     done = run(site, "--url", site.stack.url, *marks, "--dataset", "ours", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     assert "3 images listed" in done.stdout
-    assert "1 with two classes, 1 that are no X-rays, 0 that cannot be read" in done.stdout
+    assert "1 with two classes, 1 that are not X-rays, 0 that cannot be read" in done.stdout
     frame = read_manifest(tmp_path / "manifest.csv")
     assert sorted(frame["class"]) == ["adult_chest", "other", "other"]
     assert set(frame["dataset"]) == {"ours"}

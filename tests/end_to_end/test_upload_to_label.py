@@ -102,7 +102,7 @@ def test_a_corrupt_file_gets_failed_with_its_reason(site: Running) -> None:
     [broken] = site.upload(to_bytes(dataset))
     verdict = site.verdicts([broken])[broken]
     assert (verdict["outcome"], verdict["error"]["kind"]) == ("failed", "CorruptPixels")
-    assert "no JPEG or JPEG 2000 stream" in verdict["error"]["message"]
+    assert "(7FE0,0010) Pixel Data" in verdict["error"]["message"]
     assert site.labels(broken) == {"bp-failed"}
     assert site.metadata(broken)["BodyPart"] == "failed"
 

@@ -9,5 +9,5 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _log_of_train(caplog: pytest.LogCaptureFixture) -> None:
-    """`caplog` holds what the command line prints without -v and -q."""
+    """`caplog` contains the messages that the command line prints without -v and -q."""
     caplog.set_level(logging.INFO, "train")

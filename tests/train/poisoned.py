@@ -1,4 +1,4 @@
-"""A decoder that one file kills, for processes of their own."""
+"""A decoder whose process ends on certain files, for tests of decoding in processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from train.data.images import Job, Known
 
 
 def decode(job: Job) -> Known:
-    """What is known of a job's file; ends its process where the file's name says so."""
+    """The cache entry of a job's file; ends its process for files with a certain name."""
     if "poison" in job[0]:
         os.kill(os.getpid(), signal.SIGKILL)
     return Known(thumbnail=job[0])

@@ -1,4 +1,4 @@
-"""The command `dicom-router-train`. Every command keeps its heavy imports to itself."""
+"""The command `dicom-router-train`. Commands import heavy packages when they run, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from worker.console import CommandLine
 @click.group("dicom-router-train", cls=CommandLine)
 @click.version_option(__version__)
 def main() -> None:
-    """Train, measure and export models that tell body parts apart."""
+    """Train, measure and export models that classify body parts."""
 
 
 for _command in (manifest, from_orthanc, split, weights, fit, evaluate, compare, export, tree, card, reproduce):

@@ -16,7 +16,10 @@ import click
     help="A benchmark's CSV with the columns model and images_per_second.",
 )
 def compare(folders: tuple[Path, ...], out: Path, speed: Path | None) -> None:
-    """One table of several evaluations; differences are to the first of FOLDERS, on the images of both."""
+    """Write a table of several evaluations.
+
+    Differences are to the first of FOLDERS, on the images of both.
+    """
     from train.measure.compare import read_result, read_speeds, rows_of, write_table
 
     rows = rows_of([read_result(folder) for folder in folders], read_speeds(speed) if speed else {})

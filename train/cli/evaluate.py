@@ -22,19 +22,19 @@ log = logging.getLogger(__name__)
 @click.option(
     "--dicom",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of DICOM files to judge and show in the report, beside images of the manifest.",
+    help="Folder of DICOM files to classify and show in the report.",
 )
 @click.option(
     "--images/--no-images",
     default=True,
-    help="Whether report.html may hold pictures and file names; without them it may leave the house. "
-    "predictions.csv names the files all the same.",
+    help="Whether report.html contains pictures and file names; without them it can be shared. "
+    "predictions.csv always contains file names.",
 )
 @click.option(
     "--validation",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The validation.json of fit, for the figures of left-out sources (default: one beside the model, "
-    "else what the model file carries).",
+    help="The validation.json of fit, for the figures of left-out sources. [default: the one beside the model, "
+    "else the figures in the model file]",
 )
 @click.option("--record", is_flag=True, help="Write the main figures into the model file's properties.")
 def evaluate(
@@ -71,4 +71,4 @@ def evaluate(
         also = ("levels", "header_age")
         set_metrics(model, {key: figures[key] for key in (*kept, *also) if key in figures})
     click.echo(tables(figures))
-    log.info(f"the report: {out / 'report.html'}")
+    log.info(f"report: {out / 'report.html'}")

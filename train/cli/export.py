@@ -1,4 +1,4 @@
-"""`dicom-router-train export` and `card`: what becomes of a checkpoint."""
+"""`dicom-router-train export` and `dicom-router-train card`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--checkpoint", required=True, type=click.Path(exists=True, path_type=Path), help="What fit wrote.")
+@click.option(
+    "--checkpoint", required=True, type=click.Path(exists=True, path_type=Path), help="The checkpoint.pt of fit."
+)
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The .onnx to write.")
 @click.option(
     "--variant",
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     type=click.Choice(["fp16", "int8", "none"]),
     default=("fp16", "int8"),
     show_default=True,
-    help="Written beside it where it agrees with it; 'none' for fp32 alone.",
+    help="Variant to write beside OUT if it agrees with fp32; repeatable. 'none' for fp32 only.",
 )
 @manifest_option
 @splits_option
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of decoded images. [default: the one that fit has left beside the checkpoint]",
+    help="Folder of decoded images. [default: cache/ beside the checkpoint]",
 )
 def export(
     checkpoint: Path,
@@ -63,13 +65,15 @@ def export(
 @click.command()
 @model_option
 @click.option(
-    "--metrics", required=True, type=click.Path(exists=True, path_type=Path), help="metrics.json of evaluate."
+    "--metrics", required=True, type=click.Path(exists=True, path_type=Path), help="The metrics.json of evaluate."
 )
 @click.option(
     "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The MODEL_CARD.md to write."
 )
 @click.option(
-    "--notes", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Markdown to put in: limits, say."
+    "--notes",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Markdown file to include, such as limits.",
 )
 def card(model: Path, metrics: Path, out: Path, notes: Path | None) -> None:
     """Write the model card from a model file and its measured figures."""

@@ -15,14 +15,16 @@ from worker.errors import ConfigError
 @manifest_option
 @click.option("--recipe", default=DEFAULT_RECIPE, show_default=True, help="A recipe's name, or a .toml file.")
 @click.option("--weights", help="Folder with pretrained weights, or 'none' to start from random ones.")
-@click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Another value for one of its settings.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a setting of the recipe; repeatable."
+)
 @click.option(
     "--save-every",
     default=10.0,
     show_default=True,
     metavar="MINUTES",
     type=click.FloatRange(min=0),
-    help="A network is saved this often inside an epoch, and after each.",
+    help="Time between two saved states inside an epoch; a state is also saved after each epoch.",
 )
 @out_option
 @data_options
@@ -38,9 +40,9 @@ def fit(
     cache: Path | None,
     allow_leaks: bool,
 ) -> None:
-    """Train on what is not in the split test; writes checkpoint.pt and validation.json.
+    """Train on the splits dev, train and val; writes checkpoint.pt and validation.json.
 
-    The same command goes on with a run that was killed.
+    Run the same command again to continue an interrupted run.
     """
     from train.data.dataset import DataOptions
     from train.data.manifest import read_licences
@@ -50,9 +52,8 @@ def fit(
     settings = read_recipe(recipe, overrides)
     if settings.pretrained and weights is None:
         raise ConfigError(
-            f"the recipe {settings.name} starts from pretrained weights: name their folder with --weights, or say "
-            "--weights none for random ones",
-            "nothing is downloaded",
+            f"the recipe {settings.name} starts from pretrained weights, and --weights is missing",
+            "name their folder with --weights, or use --weights none for random ones; nothing is downloaded",
         )
     folder = None if weights in (None, "none") else Path(str(weights))
     options = DataOptions(tuple(read_licences(licences)) if licences else None, splits, cache, allow_leaks)

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 @click.command("from-orthanc")
-@click.option("--url", help="Orthanc's address. [default: DICOM_ROUTER_ORTHANC_URL; user and password come from there]")
+@click.option("--url", help="Orthanc's address. [default: DICOM_ROUTER_ORTHANC_URL, with its user and password]")
 @click.option("--label", "labels", multiple=True, metavar="LABEL[=CLASS]", help="Images with this label; repeatable.")
 @click.option(
     "--metadata",
@@ -30,10 +30,10 @@ log = logging.getLogger(__name__)
     type=click.Choice(["instance", "series", "study"]),
     default="instance",
     show_default=True,
-    help="Where labels are looked for; a study's label then means all its images.",
+    help="Level of the labels; the label of a study selects all its images.",
 )
 @click.option("--dataset", default="orthanc", show_default=True, help="The source's name in the manifest.")
-@click.option("--accept-predictions", is_flag=True, help="Take labels that a model wrote, too.")
+@click.option("--accept-predictions", is_flag=True, help="Also export images whose label a model wrote.")
 @out_option
 def from_orthanc(
     url: str | None,
@@ -44,10 +44,10 @@ def from_orthanc(
     accept_predictions: bool,
     out: Path,
 ) -> None:
-    """Export images that people have labelled in an Orthanc: DICOM files and manifest.csv.
+    """Export labelled images of an Orthanc: DICOM files and manifest.csv.
 
-    CLASS may be left out where the label (or value) is a class's name.
-    The files carry patients' data; patients in the manifest are salted hashes.
+    CLASS can be omitted if the label (or value) is the name of a class.
+    The files contain patient data; the manifest has salted hashes of patients.
     """
     from train.data.from_orthanc import export_from, read_wanted
     from worker.orthanc_client import Archive
@@ -64,6 +64,6 @@ def from_orthanc(
         done = export_from(archive, wanted, out, level, dataset, accept_predictions)
     click.echo(
         f"{done.images} images listed in {done.manifest}; left out: {done.ambiguous} with two classes, "
-        f"{done.not_xrays} that are no X-rays, {done.broken} that cannot be read"
+        f"{done.not_xrays} that are not X-rays, {done.broken} that cannot be read"
     )
-    log.warning(f"the files in {out} carry patients' data: keep them as you keep the archive")
+    log.warning(f"the files in {out} contain patient data: protect them as you protect the archive")

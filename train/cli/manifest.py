@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 @click.option(
     "--sources",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with the public repositories behind the shipped model, each as <owner>/<name>.",
+    help="Folder with the repositories of the public images, each as <owner>/<name>.",
 )
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The .csv to write.")
 def manifest(folder: Path | None, sources: Path | None, out: Path) -> None:
-    """Write a manifest: of a folder of classes, or of the fetched public images.
+    """Write a manifest of a folder of classes, or of the fetched public images.
 
-    With --sources, what is missing is listed beside OUT, with the commands
-    that fetch it; exit 1 where anything is.
+    With --sources, missing images are listed in a file beside OUT, and the commands
+    that fetch them are printed; the exit code is then 1.
     """
     if (folder is None) == (sources is None):
         raise click.UsageError("name one of --folder and --sources.")

@@ -1,4 +1,4 @@
-"""Options that several commands share, spelled once."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ manifest_option = click.option(
     help="CSV or Parquet with at least the columns file and class; or a folder [<split>/]<class>/ of images.",
 )
 model_option = click.option(
-    "--model", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The .onnx."
+    "--model", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The .onnx file."
 )
 out_option = click.option(
     "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the results."
@@ -27,28 +27,28 @@ licences_option = click.option(
 splits_option = click.option(
     "--splits",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The file of the splits that fit wrote (splits.csv), in the place of the manifest's own.",
+    help="The splits.csv of fit, used instead of the manifest's splits.",
 )
-"""For commands that read the splits of an earlier one; then --licences must be the same, too."""
+"""For commands that read the splits of an earlier command, which need the same --licences."""
 
 _data_options = (
     licences_option,
     click.option(
         "--splits",
         type=click.Path(dir_okay=False, path_type=Path),
-        help="File of the splits: read where it exists, else written. [default: OUT/splits.csv]",
+        help="File of the splits; it is read if it exists, else written. [default: OUT/splits.csv]",
     ),
     click.option(
         "--cache",
         type=click.Path(file_okay=False, path_type=Path),
-        help="Folder of decoded images, for later runs too. [default: OUT/cache]",
+        help="Folder for decoded images, which later runs can share. [default: OUT/cache]",
     ),
-    click.option("--allow-leaks", is_flag=True, help="Go on where a patient or a picture stands in two splits."),
+    click.option("--allow-leaks", is_flag=True, help="Continue if a patient or a picture is in two splits."),
 )
 
 
 def data_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options behind train.data.dataset.DataOptions."""
+    """Add the options for train.data.dataset.DataOptions."""
     for option in reversed(_data_options):
         command = option(command)
     return command

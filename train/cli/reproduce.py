@@ -29,32 +29,32 @@ SMOKE_RECIPES = ("mobilenetv1", DEFAULT_RECIPE)
     "data",
     required=True,
     type=click.Path(path_type=Path),
-    help="A manifest; a folder [<split>/]<class>/ of images; or a folder for the public images behind the shipped "
-    "model, each repository as <owner>/<name> (what is missing there is told with the commands that fetch it).",
+    help="A manifest; a folder [<split>/]<class>/ of images; or a folder for the public images, "
+    "each repository as <owner>/<name> (missing images are reported with the commands that fetch them).",
 )
 @click.option("--weights", help="Folder with pretrained weights, or 'none' to start from random ones.")
 @click.option(
     "--recipe",
     "names",
     multiple=True,
-    help="A recipe's name, or a .toml file; repeatable. [default: the paper's seven, and ours]",
+    help="A recipe's name, or a .toml file; repeatable. [default: the paper's seven, and two_step]",
 )
 @click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Another value for a setting of the recipes that train one network, such as epochs=5; the table says so.",
+    help="Change a setting of the recipes that train one network, such as epochs=5; the table shows the change.",
 )
 @click.option(
     "--variants",
     type=click.Choice(["ours", "all", "none"]),
     default="ours",
     show_default=True,
-    help="Of which recipes fp16 and int8 are made beside fp32: all but the paper's, all, or none.",
+    help="Recipes that are also exported in fp16 and int8: all except the paper's, all, or none.",
 )
-@click.option("--smoke", is_flag=True, help="Try the whole chain on a few of the images, in a few minutes.")
-@click.option("--allow-missing", is_flag=True, help="Go on without the listed images that are not there.")
+@click.option("--smoke", is_flag=True, help="Run all steps on a few images, in a few minutes.")
+@click.option("--allow-missing", is_flag=True, help="Continue without missing images.")
 @out_option
 @data_options
 def reproduce(
@@ -71,10 +71,10 @@ def reproduce(
     cache: Path | None,
     allow_leaks: bool,
 ) -> None:
-    """From images to one table: train, export and measure every recipe; says first what is missing.
+    """Train, export and measure every recipe, and write a table; missing images are reported first.
 
-    The same command goes on where it was killed. Exit 1 where a recipe was
-    left out or has failed; the others are in the table all the same.
+    Run the same command again to continue an interrupted run. The exit code is 1 if a recipe was
+    left out or has failed; the table then contains the others.
     """
     from train.data.dataset import DataOptions
     from train.data.manifest import read_licences
@@ -85,7 +85,7 @@ def reproduce(
     from train.fit.recipe import networks_of
 
     if smoke and splits is not None:
-        raise click.UsageError("--smoke divides its few images itself: leave --splits out.")
+        raise click.UsageError("--smoke makes its own splits: leave --splits out.")
 
     allowed = tuple(read_licences(licences)) if licences else None
     choices = choose_recipes(names or (SMOKE_RECIPES if smoke else (*PAPER_RECIPES, DEFAULT_RECIPE)), overrides, smoke)
@@ -100,22 +100,22 @@ def reproduce(
     if refused:
         raise ConfigError(
             f"{found.missing} listed images are missing, see above",
-            "fetch them, or go on without them by --allow-missing (the table says so)",
+            "fetch them, or continue without them with --allow-missing (the table shows their number)",
         )
     if smoke:
         found = _small_part_of(found, out)
-        allowed = None  # what is not allowed is not in the small part
+        allowed = None  # the small part has allowed images only
     options = DataOptions(allowed, splits, cache, allow_leaks)
     plan = Plan(choices, found, folder, out, options, variants, smoke)
     outcome = run(plan)
     click.echo(write_summary(plan, outcome, left_out), nl=False)
-    log.info(f"the table: {out / 'table.md'}" if outcome.finished else "no recipe was finished")
+    log.info(f"table: {out / 'table.md'}" if outcome.finished else "no recipe was finished")
     if left_out or outcome.failed:
         sys.exit(1)
 
 
 def _small_part_of(found: FoundData, out: Path) -> FoundData:
-    """The part of the data that a smoke run takes, with a manifest of its own."""
+    """The part of the data for a smoke run, with a manifest of its own."""
     from train.data.manifest import write_manifest
     from train.data.subset import small_part
     from train.experiment.missing import FoundData

@@ -13,18 +13,18 @@ from train.cli.options import data_options, manifest_option, out_option
 @manifest_option
 @out_option
 @data_options
-@click.option("--seed", default=0, show_default=True, help="Of the division.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the random division.")
 @click.option(
     "--shares",
     default="0.70/0.15/0.15",
     show_default=True,
-    help="Of train, val and test, where the manifest has no splits of its own.",
+    help="Shares of train, val and test, used if the manifest has no splits.",
 )
 @click.option(
     "--leave-out",
     multiple=True,
     metavar="SOURCE",
-    help="A source (column dataset) of which nothing is learned: its images get the split left-out, "
+    help="A source (column dataset) to exclude from training; repeatable. Its images get the split left-out, "
     "for `evaluate --split left-out`.",
 )
 def split(
@@ -38,10 +38,10 @@ def split(
     shares: str,
     leave_out: tuple[str, ...],
 ) -> None:
-    """Divide images into train, val and test by patient, and check that the splits are apart.
+    """Divide images into train, val and test by patient, and check the splits for leaks.
 
-    A manifest's own splits stay and are checked. The images are decoded into
-    the cache on the way; fit with the same --splits and --cache goes on from there.
+    Splits of the manifest are kept and checked. The images are decoded into
+    the cache; `fit` with the same --splits and --cache uses them.
     """
     from train.data.dataset import DataOptions, load
     from train.data.manifest import read_licences

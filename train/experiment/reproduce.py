@@ -1,8 +1,8 @@
-"""The whole experiment, from a manifest to one table: every recipe trained, exported and measured.
+"""The whole experiment, from a manifest to a table: train, export and measure every recipe.
 
-Only the order of things is here. Each recipe has a folder of its own below
-OUT, with steps.json (what is done), checkpoint.pt, model.onnx and
-evaluation/; OUT itself has what all share: the splits, the decoded images,
+This module only runs the steps in order. Each recipe has a folder below
+OUT, with steps.json (finished steps), checkpoint.pt, model.onnx and
+evaluation/. OUT itself contains what the recipes share: the splits, the decoded images,
 and at the end table.md, table.csv and reproduce.json.
 """
 
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Variants = Literal["ours", "all", "none"]
-"""Of which recipes fp16 and int8 are made, too."""
+"""Recipes that are also exported in fp16 and int8."""
 SMOKE = {"size": "96", "epochs": "1", "views": "1", "batch": "16"}
-"""Settings of a smoke run, for every recipe (and part of one) that has them."""
+"""Settings of a smoke run, for all recipes and parts of recipes that have them."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A recipe as it is run, and as it stands in its file."""
+    """A recipe with changed settings, and as written in its file."""
 
     recipe: Recipe
     as_written: Recipe
@@ -52,7 +52,7 @@ class Choice:
 
     @property
     def changed(self) -> dict[str, tuple[Any, Any]]:
-        """Settings that were given another value: (as written, as run), by name; of a part's, those of its own."""
+        """Changed settings by name, as (written, run); settings that a part inherits are listed once."""
         was, now = _flat(self.as_written), _flat(self.recipe)
         found = {key: (was.get(key), now.get(key)) for key in {**was, **now} if was.get(key) != now.get(key)}
         shared = {key: change for key, change in found.items() if "." not in key}
@@ -65,11 +65,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is run on what.
+    """The recipes and the data of an experiment.
 
-    weights: folder with pretrained weights; None where none are wanted or
-    needed. options: splits and cache are those of `out` unless given. smoke: on a small
-    part of the images, with SMOKE's settings.
+    weights: folder with pretrained weights; None for random weights, or where no recipe
+    needs them. options: the defaults of splits and cache are in `out`. smoke: use a small
+    part of the images, with the settings of SMOKE.
     """
 
     choices: tuple[Choice, ...]
@@ -83,7 +83,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Finished:
-    """A recipe with all of its steps done, as steps.json tells of them."""
+    """A recipe whose steps are all done; steps: the content of steps.json."""
 
     choice: Choice
     steps: dict[str, dict[str, Any]]
@@ -92,7 +92,10 @@ class Finished:
 
 @dataclass(frozen=True)
 class Outcome:
-    """finished: in the order of the recipes. failed: kind of the error, by recipe. images: by split."""
+    """finished: in the order of the recipes. failed: kind of the error, by recipe. images: number by split.
+
+    broken: number of files that could not be decoded.
+    """
 
     finished: tuple[Finished, ...]
     failed: dict[str, str]
@@ -101,9 +104,9 @@ class Outcome:
 
 
 def choose_recipes(names: Sequence[str], overrides: Sequence[str], smoke: bool) -> tuple[Choice, ...]:
-    """Recipes by name or file. `overrides` are for those that train one whole network, as the paper's do.
+    """Read recipes by name or file. `overrides` apply to recipes of the method network, such as the paper's.
 
-    Raises ConfigError for a recipe or a setting that is unknown.
+    Raises ConfigError for an unknown recipe or setting, and for a recipe that is named twice.
     """
     choices = []
     for name in names:
@@ -116,27 +119,30 @@ def choose_recipes(names: Sequence[str], overrides: Sequence[str], smoke: bool) 
     if twice:
         raise ConfigError(
             f"the recipe {twice[0]!r} is named twice",
-            "each needs a folder of its own",
+            "name it once, or copy its file under another name",
         )
     if overrides and not any(isinstance(choice.recipe, NetworkRecipe) for choice in choices):
-        raise ConfigError(f"--set {overrides[0]!r}: it is for recipes that train one network, and none is among these.")
+        raise ConfigError(
+            f"--set {overrides[0]!r}: none of the recipes trains one network",
+            "leave --set out, or add a recipe of the method network, such as mobilenetv1",
+        )
     return tuple(choices)
 
 
 def _tiny(recipe: Any, place: str = "") -> list[str]:
-    """SMOKE's settings as far as a recipe or its parts have them."""
+    """The settings of SMOKE that a recipe and its parts have."""
     found = []
     for setting in fields(recipe):
         value = getattr(recipe, setting.name)
         if is_dataclass(value):
             found += _tiny(value, f"{place}{setting.name}.")
-        elif setting.name in SMOKE and value:  # what is 0 is as small as it can be
+        elif setting.name in SMOKE and value:  # 0 is the smallest value already
             found.append(f"{place}{setting.name}={SMOKE[setting.name]}")
     return found
 
 
 def with_weights(choices: Sequence[Choice], weights: Path | None) -> tuple[tuple[Choice, ...], dict[str, str]]:
-    """The recipes whose pretrained weights are there, and what each of the others lacks.
+    """The recipes whose pretrained weights exist, and the missing files of the others by recipe.
 
     Raises ConfigError where no recipe is left.
     """
@@ -153,20 +159,20 @@ def with_weights(choices: Sequence[Choice], weights: Path | None) -> tuple[tuple
         else:
             kept.append(choice)
     if not kept:
-        raise ConfigError("no recipe can be run: each lacks the pretrained weights named above.")
+        raise ConfigError("no recipe has its pretrained weights", "get the files named above, or use --weights none")
     return tuple(kept), left_out
 
 
 def reproduce(plan: Plan) -> Outcome:
-    """Run every step that is not done yet. What breaks one recipe is told, and the others go on.
+    """Run all steps that are not done. An error in a recipe is logged, and the other recipes are run.
 
-    Raises ConfigError for data that no recipe could be trained on.
+    Raises ConfigError for data that cannot be used by any recipe.
     """
     out, options = plan.out, plan.options
     options = replace(options, splits=options.splits or out / "splits.csv", cache=options.cache or out / "cache")
     plan = replace(plan, options=options)
     recipe = plan.choices[0].recipe
-    # Once for all of them, so that what is wrong with the data is told before anything is trained.
+    # Load the data once before the training, so that errors in the data are found first.
     loaded = load(plan.data.manifest, out, options, recipe.size, classes_named(recipe))
     data = _digest_of_data(loaded.frame)
     finished, failed = [], {}
@@ -177,7 +183,7 @@ def reproduce(plan: Plan) -> Outcome:
         try:
             finished.append(_run(plan, choice, data))
             error_file.unlink(missing_ok=True)
-        except Exception as error:  # of whatever kind: it must not cost the others their days
+        except Exception as error:  # any kind: the other recipes, which take days, must run
             failed[name] = type(error).__name__
             first = (str(error).splitlines() or [""])[0]
             log.error(
@@ -186,13 +192,13 @@ def reproduce(plan: Plan) -> Outcome:
             if not isinstance(error, RouterError):
                 error_file.parent.mkdir(parents=True, exist_ok=True)
                 error_file.write_text(traceback.format_exc(), encoding="utf-8")
-                log.error(f"where it failed: {error_file}")
+                log.error(f"traceback: {error_file}")
     images = loaded.frame["split"].value_counts().sort_index()
     return Outcome(tuple(finished), failed, {str(key): int(n) for key, n in images.items()}, loaded.broken)
 
 
 def _run(plan: Plan, choice: Choice, data: str) -> Finished:
-    """Fit, export, evaluate."""
+    """Run the steps fit, export and evaluate of a recipe."""
     recipe, options, manifest = choice.recipe, plan.options, plan.data.manifest
     folder = plan.out / choice.name
     checkpoint, model, evaluation = folder / "checkpoint.pt", folder / "model.onnx", folder / "evaluation"
@@ -234,7 +240,7 @@ def _precisions(variants: Variants, name: str) -> list[Precision]:
 
 
 def _digest_of_data(frame: pd.DataFrame) -> str:
-    """Of the rows, their splits, and the files' lengths: what a copy of the data has in common with it."""
+    """Digest of rows, splits and file lengths; a copy of the data has the same digest."""
     lengths = sorted((file, Path(path).stat().st_size) for file, path in zip(frame["file"], frame["path"]))
     return digest([digest_of(frame), lengths])
 
@@ -248,7 +254,7 @@ def _digest_of_weights(recipe: Recipe, weights: Path | None) -> str:
 
 
 def _flat(recipe: Recipe) -> dict[str, Any]:
-    """Settings by name; those of a part as chest.epochs."""
+    """Settings by name; settings of a part have names such as chest.epochs."""
     found: dict[str, Any] = {}
 
     def add(values: dict[str, Any], place: str) -> None:

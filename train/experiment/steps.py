@@ -1,4 +1,4 @@
-"""Steps that are done once: what each was made from, how long it took, and on what machine."""
+"""Steps that run once, with a record of their inputs, duration and machine."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 
 
 class Steps:
-    """The steps of one folder, noted in its steps.json.
+    """The steps of one folder, recorded in its steps.json.
 
-    A step is done again unless its result is there and was made from the
+    A step is skipped if its result exists and was made from the
     same inputs, which are digests by name.
     """
 
@@ -28,16 +28,16 @@ class Steps:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             self.noted: dict[str, dict[str, Any]] = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # none yet, or cut short
+        except (OSError, ValueError):  # no file yet, or cut off
             self.noted = {}
 
     def do(
         self, name: str, inputs: Mapping[str, str], result: Path, work: Callable[[], object], *, resumes: bool = False
     ) -> None:
-        """Do a step unless it is done.
+        """Run a step unless it is done.
 
-        resumes: the work goes on with what an earlier attempt has left in the
-        folder, so that other inputs must not find it there: ConfigError then.
+        resumes: whether `work` continues from the files of an earlier attempt. Raises
+        ConfigError then if these files are from other inputs.
         """
         before = self.noted.get(name, {})
         same = before.get("inputs") == dict(inputs)
@@ -49,7 +49,7 @@ class Steps:
             changed = ", ".join(key for key in {**given, **inputs} if given.get(key) != inputs.get(key))
             raise ConfigError(
                 f"{self._path.parent}: holds a run with other inputs ({changed})",
-                "name another folder with --out, or take this one away",
+                "name another folder with --out, or delete this one",
             )
         attempts = before.get("attempts", 0) + 1 if same and "seconds" not in before else 1
         self._note(name, {"inputs": dict(inputs), "attempts": attempts})
@@ -68,13 +68,13 @@ class Steps:
 
 
 def duration(seconds: float) -> str:
-    """In the unit that suits it."""
+    """A duration in seconds, minutes or hours, as text."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of a value that is JSON, or of a file's bytes; hexadecimal, its first 16 digits."""
+    """The first 16 hexadecimal digits of the SHA-256 of a JSON value, or of the bytes of a file."""
     data = value.read_bytes() if isinstance(value, Path) else json.dumps(value, sort_keys=True).encode()
     return hashlib.sha256(data).hexdigest()[:16]

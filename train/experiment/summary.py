@@ -1,4 +1,4 @@
-"""What a reproduction writes at its end: the table, and all that was measured on the way."""
+"""Results of a reproduction: the table, and reproduce.json with all figures."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ FIGURES = (
     "unreadable",
     "model",
 )
-"""Of metrics.json, repeated in reproduce.json."""
+"""Figures of metrics.json that reproduce.json repeats."""
 
 
 def write_summary(plan: Plan, outcome: Outcome, left_out: dict[str, str]) -> str:
-    """Write reproduce.json and, where a recipe was finished, table.md and table.csv; the table.
+    """Write reproduce.json and, where a recipe was finished, table.md and table.csv; returns the table.
 
-    No path and no name of this machine stands in them.
+    The files do not contain paths or the name of this machine.
     """
     out = plan.out
     written = json.dumps(_all_of(plan, outcome, left_out), indent=1)
@@ -48,25 +48,25 @@ def write_summary(plan: Plan, outcome: Outcome, left_out: dict[str, str]) -> str
 
 
 def settings_in_words(choice: Choice, smoke: bool) -> str:
-    """What differs from the recipe's file, so that a shortened run is not taken for the full one."""
+    """The settings that differ from the recipe's file, so that a shortened run is not mistaken for a full one."""
     changes = [f"{key} {now} (recipe: {was})" for key, (was, now) in choice.changed.items()]
     text = ", ".join(changes) or "as in the recipe"
     return f"SMOKE RUN, a part of the images; {text}" if smoke else text
 
 
 def time_in_words(step: dict[str, Any]) -> str:
-    """How long a step took; of one that was resumed only the last part is known."""
+    """The duration of a step; a lower bound where it was resumed, since only the last attempt is measured."""
     return f"{'more than ' if step['attempts'] > 1 else ''}{duration(step['seconds'])}"
 
 
 def _heading(plan: Plan) -> list[str]:
     if plan.smoke:
         return [
-            "**Smoke run: a few images, tiny networks, one epoch. It shows that the chain works; "
-            "its figures say nothing of the recipes.**"
+            "**Smoke run: a few images, tiny networks, one epoch. It shows that all steps run; "
+            "its figures do not describe the recipes.**"
         ]
     if any(choice.changed for choice in plan.choices):
-        return ["**Not the recipes as they are written: see the column settings.**"]
+        return ["**Settings of the recipes were changed: see the column settings.**"]
     return []
 
 
@@ -84,7 +84,7 @@ def _notes(plan: Plan, outcome: Outcome, left_out: dict[str, str]) -> list[str]:
         lines += [f"{', '.join(names)}: trained on {machine}." for machine, names in machines.items()]
     lines += [f"Left out: {name} ({reason})." for name, reason in left_out.items()]
     lines += [f"Failed: {name} ({kind})." for name, kind in outcome.failed.items()]
-    # Two blanks at its end keep a line of Markdown a line.
+    # Two spaces at the end are a line break in Markdown.
     return [f"{line}  " for line in lines]
 
 

@@ -1,1 +1,1 @@
-"""From a checkpoint to model files that the worker runs."""
+"""Export of checkpoints to model files for the worker."""

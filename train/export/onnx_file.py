@@ -1,4 +1,4 @@
-"""A checkpoint as an ONNX file that says all of itself, checked against PyTorch."""
+"""Export of a checkpoint to an ONNX file with all metadata, compared with PyTorch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LICENCE = (
     "Not a medical device."
 )
 LARGEST_DIFFERENCE = 0.05
-"""Between the logits of PyTorch and ONNX Runtime; more means that the export went wrong.
+"""Largest difference between the logits of PyTorch and ONNX Runtime after a correct export.
 
 fp16 weights alone change a logit in the third digit.
 """
@@ -38,8 +38,8 @@ fp16 weights alone change a logit in the third digit.
 def export(checkpoint: Path, target: Path, metrics: dict[str, Any], images: Sequence[np.ndarray]) -> float:
     """Write an .onnx with a dynamic batch and all metadata properties; the largest difference to PyTorch.
 
-    images: real images, (rows, columns) each, on which both are compared.
-    Raises ModelError where they disagree.
+    images: real images for the comparison, (rows, columns) each.
+    Raises ModelError where the difference is above LARGEST_DIFFERENCE.
     """
     import onnx
 
@@ -60,7 +60,7 @@ def export(checkpoint: Path, target: Path, metrics: dict[str, Any], images: Sequ
 
 
 def digest(checkpoint: Path) -> str:
-    """What all variants of one model have in common: SHA-256 of the checkpoint, hexadecimal."""
+    """SHA-256 of the checkpoint, hexadecimal; it identifies the variants of one model."""
     return hashlib.sha256(checkpoint.read_bytes()).hexdigest()
 
 
@@ -77,7 +77,7 @@ def to_onnx(model: torch.nn.Module, size: int, channels: int = 1) -> Any:
             str(path),
             input_names=["image"],
             output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=1024)},),  # whatever the input is called
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=1024)},),  # positional, since input names differ
             dynamo=True,
             external_data=False,
             verbose=False,
@@ -87,7 +87,7 @@ def to_onnx(model: torch.nn.Module, size: int, channels: int = 1) -> Any:
 
 
 def set_metrics(path: Path, metrics: dict[str, Any]) -> None:
-    """Add measured figures to a model file's properties; weights, calibration and other figures stay as they are."""
+    """Add measured figures to a model file's properties, without a change of weights and calibration."""
     import onnx
 
     model = onnx.load(path)
@@ -99,10 +99,10 @@ def set_metrics(path: Path, metrics: dict[str, Any]) -> None:
 
 
 def simplify(model: Any) -> Any:
-    """A ModelProto that computes the same, to the bit, with equal weights merged and equal nodes computed once.
+    """An equivalent ModelProto with bit-identical results, in which equal weights and equal nodes are merged.
 
-    Networks that share their first, frozen layers then run these once. What the exporter notes of this machine,
-    such as the source line behind each node with its path, is left out.
+    Frozen layers that several networks share then run once. The exporter's notes about this machine,
+    such as source paths of nodes, are removed.
     """
     from onnx_ir.passes import common
 
@@ -115,7 +115,7 @@ def simplify(model: Any) -> Any:
 
 
 def in_order(model: Any) -> Any:
-    """The same ModelProto with its nodes in the order in which they can run, as ONNX wants them."""
+    """The same ModelProto with its nodes in topological order, as ONNX requires."""
     from onnx_ir.passes import common
 
     return _passed(model, common.TopologicalSortPass())
@@ -130,19 +130,22 @@ def _passed(model: Any, *passes: Any) -> Any:
 
 
 def save_checked(model: Any, path: Path) -> None:
-    """Write a ModelProto that ONNX's checker, with its inference of shapes, accepts. Raises ModelError."""
+    """Check a ModelProto with onnx.checker, including shape inference, and write it. Raises ModelError."""
     import onnx
 
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ModelError(f"{path}: not a valid ONNX model ({error})", "report this with the recipe") from error
+        raise ModelError(
+            f"{path}: not a valid ONNX model ({error})",
+            "report this with the recipe, and try other versions of torch and onnx",
+        ) from error
     onnx.save(model, path)
 
 
 def _properties(saved: Checkpoint, metrics: dict[str, Any]) -> dict[str, str]:
     recipe, calibration = saved.recipe, saved.calibration
-    given = recipe.get("terms", {})  # absent in recipes of earlier versions
+    given = recipe.get("terms", {})  # recipes of earlier versions have none
     values: dict[str, Any] = {
         "classes": [{"name": name, **terms_of(name, given.get(name))} for name in saved.classes],
         # A node above classes is answered only where its threshold was calibrated.
@@ -150,7 +153,7 @@ def _properties(saved: Checkpoint, metrics: dict[str, Any]) -> dict[str, str]:
             {name: parts for name, parts in saved.classes.partial.items() if name in calibration["thresholds"]}, given
         ),
         "partial_labels": saved.classes.as_json()["partial_labels"],
-        # A probe's recipe says nothing of these three: they come with its frozen networks.
+        # A probe's recipe does not set the last three: they are those of its frozen networks.
         "input": {
             "size": recipe["size"],
             "channels": 1,
@@ -171,7 +174,7 @@ def _properties(saved: Checkpoint, metrics: dict[str, Any]) -> dict[str, str]:
 
 
 def largest_difference(saved: Checkpoint, target: Path, images: Sequence[np.ndarray]) -> float:
-    """Between the logits of PyTorch and of a model file run on the CPU; images: (rows, columns) each."""
+    """Largest difference between the logits of PyTorch and of a model file on the CPU; images: (rows, columns) each."""
     import torch
 
     classifier = Classifier(target, "cpu", 2)

@@ -1,15 +1,16 @@
-"""int8 for CPUs: static, calibrated on real images, with what int8 hurts most left in floating point.
+"""Static int8 quantisation for CPUs, calibrated on real images, with the most sensitive layers in fp32.
 
-What was found on dev at 288 px, on MobileNetV1 ("one") and on three joined networks ("three"):
+Measured on dev at 288 px, on MobileNetV1 and on three joined networks:
 
-* All layers in int8 keep fp32's class for 99.75% (one) and 98.5% (three) of 400 images; with the layers after the
-  last convolution in fp32, 99.75% and 99.25%.
-* Ranges by minimum and maximum or by percentile (99.99, 99.999), and for "one" by entropy: the same share, so the
-  quickest is taken.
-* In "one", of 27 convolutions quantised alone, the first, second and sixth hurt twice as much as any other.
-* Correcting the last layer halves what is left: with 6 convolutions in fp32, 15 of 5,358 images change their class
-  without it and 8 to 10 with it, for penalties from 0.1 to 3. In a network with two inner linear layers (two_step, at
-  256 px), with 2 convolutions in fp32, 19 change without and 4 with both corrected.
+* With all layers in int8, 99.75% (MobileNetV1) and 98.5% (three networks) of 400 images keep the class of fp32; with
+  the layers after the last convolution in fp32, 99.75% and 99.25%.
+* Ranges by minimum and maximum and by percentile (99.99, 99.999) give the same shares, and so does entropy for
+  MobileNetV1. The fastest, minimum and maximum, is used.
+* Of the 27 convolutions of MobileNetV1, each quantised alone, the first, second and sixth cause twice the error of any
+  other.
+* Correcting the last layer halves the remaining changes: with 6 convolutions in fp32, 15 of 5,358 images change their
+  class without correction and 8 to 10 with it, for penalties from 0.1 to 3. In a network with two inner linear layers
+  (two_step, at 256 px), with 2 convolutions in fp32, 19 change without and 4 with both corrected.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ import numpy as np
 
 BATCH = 8
 CALIBRATION_IMAGES = 128
-"""From which the ranges of the layers' outputs are taken."""
+"""Images for the ranges of the layers' outputs."""
 FLOAT_DEPTHS = (2, 6, 8, 12)
-"""Numbers of convolutions from the image that stay fp32: the first that agrees well enough is taken."""
+"""Numbers of convolutions, counted from the image, that stay fp32; the first with enough agreement is used."""
 CORRECTION_PENALTY = 1.0
 """L2 penalty (for each image) on the correction of a linear layer, on standardised features."""
 
@@ -34,7 +35,7 @@ def quantise(model: Any, batches: Iterable[np.ndarray], float_depth: int) -> Any
     """The network with int8 weights (a scale for each channel) and 8-bit layer outputs, as QDQ nodes.
 
     model: ONNX ModelProto in fp32. batches: (n, 1, s, s) float32, prepared
-    images to take ranges from. float_depth: convolutions, counted from the
+    images for the ranges. float_depth: convolutions, counted from the
     image, that stay fp32.
     """
     import onnx
@@ -52,7 +53,7 @@ def quantise(model: Any, batches: Iterable[np.ndarray], float_depth: int) -> Any
     with tempfile.TemporaryDirectory() as folder:
         plain, prepared, target = (Path(folder) / name for name in ("plain.onnx", "prepared.onnx", "int8.onnx"))
         onnx.save(model, plain)
-        # ONNX's own shape inference is enough; ONNX Runtime's symbolic one fails on what it doesn't know (Softplus).
+        # ONNX Runtime's symbolic shape inference fails on Softplus; ONNX's shape inference is sufficient.
         quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
         quantization.quantize_static(
             str(prepared),
@@ -66,7 +67,7 @@ def quantise(model: Any, batches: Iterable[np.ndarray], float_depth: int) -> Any
             nodes_to_exclude=_left_in_float(onnx.load(prepared), float_depth),
         )
         made = onnx.load(target)
-    # The optimiser names all operator sets that it knows; another version of it may not know them.
+    # The optimiser lists all its operator sets, which other versions of ONNX Runtime may not have.
     used = [opset for opset in made.opset_import if opset.domain in {node.domain for node in made.graph.node}]
     del made.opset_import[:]
     made.opset_import.extend(used)
@@ -76,25 +77,25 @@ def quantise(model: Any, batches: Iterable[np.ndarray], float_depth: int) -> Any
 def _left_in_float(model: Any, depth: int) -> list[str]:
     """Names of the nodes with at most `depth` convolutions above them, and of those after the last convolution."""
     nodes = model.graph.node
-    above: dict[str, int] = {}  # convolutions on the longest way from the image to a tensor
+    above: dict[str, int] = {}  # convolutions on the longest path from the image to a tensor
     for node in nodes:  # in the order in which they run
         deepest = max((above.get(name, 0) for name in node.input), default=0) + (node.op_type == "Conv")
         above.update(dict.fromkeys(node.output, deepest))
-    feeding: set[str] = set()  # tensors on a way to a convolution
+    feeding: set[str] = set()  # tensors on a path to a convolution
     after = []
     for node in reversed(nodes):
         if node.op_type == "Conv" or feeding & set(node.output):
             feeding.update(node.input)
-        elif node.op_type not in ("Clip", "Relu"):  # these are one with their convolution
+        elif node.op_type not in ("Clip", "Relu"):  # these are fused with their convolution
             after.append(node.name)
     return [*after, *(node.name for node in nodes if above[node.output[0]] <= depth)]
 
 
 def correct_linear_layers(model: Any, plain: Any, batches: Sequence[np.ndarray]) -> None:
-    """Shift the linear layers of an int8 network so that their outputs come near those of fp32; in place.
+    """Fit the linear layers of an int8 network to the outputs of fp32, by ridge regression; in place.
 
     plain: the same network in fp32. batches: (n, 1, s, s) float32, prepared
-    images. Only Gemm nodes with weights and bias of their own are shifted.
+    images. Only Gemm nodes whose weights and bias are initialisers are changed.
     """
     import onnx
 
@@ -125,7 +126,7 @@ def correct_linear_layers(model: Any, plain: Any, batches: Sequence[np.ndarray])
 
 
 def _opened(model: Any, tensors: Sequence[str]) -> Any:
-    """A copy whose outputs are these tensors, in this order."""
+    """A copy of the model whose outputs are these tensors, in this order."""
     import onnx
 
     copied = onnx.ModelProto()
@@ -137,7 +138,7 @@ def _opened(model: Any, tensors: Sequence[str]) -> Any:
 
 
 def run(model: Any, batches: Iterable[np.ndarray]) -> np.ndarray:
-    """(n, classes) float64 logits of a network that is not in a file yet."""
+    """(n, classes) float64 logits of a ModelProto in memory."""
     return _outputs(model, batches)[0]
 
 

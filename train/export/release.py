@@ -1,4 +1,4 @@
-"""From a checkpoint to the files that the worker runs: fp32, and the variants that agree with it."""
+"""Export of a checkpoint to the files that the worker runs: fp32, and variants that agree with it."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def release(
     """Write the fp32 model and its variants, compared with PyTorch on images of the split dev; the model's path.
 
     splits, licences: as for read_manifest. cache: folder of decoded images;
-    None for the one that `fit` has left beside the checkpoint. Files that cannot be used are
-    told and left out.
+    None for the folder cache/ beside the checkpoint. Files that cannot be used are
+    logged and left out.
 
     Raises ConfigError where no image is left.
     """
     frame = read_manifest(manifest, "dev", splits=splits, licences=licences)
-    # A variant is measured on all of dev, fp32 on a part of it.
+    # Variants are measured on all images of dev, fp32 on a part of them.
     frame = frame.sample(len(frame) if precisions else min(COMPARED_IMAGES, len(frame)), random_state=0)
     paths = list(frame["path"])
     images_of = ImageCache(cache or checkpoint.parent / "cache", load(checkpoint).recipe["size"])
@@ -56,7 +56,7 @@ def release(
 
 
 def _measured(checkpoint: Path) -> dict[str, Any]:
-    """What the model file shall carry of the figures that `fit` has left beside the checkpoint."""
+    """Figures for the model file, from the validation.json beside the checkpoint."""
     path = checkpoint.with_name("validation.json")
     figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return {"validation": figures.get("decays") or figures.get("validation", {})}

@@ -1,4 +1,4 @@
-"""The same model in fp16 for GPUs and in int8 for CPUs, each checked against fp32 and calibrated by itself."""
+"""Variants of a model in fp16 for GPUs and int8 for CPUs, each compared with fp32 and calibrated separately."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from worker.settings import Precision
 log = logging.getLogger(__name__)
 
 LEAST_AGREEMENT = 0.998
-"""Share of the images of dev to which a variant must give the class that fp32 gives."""
+"""Smallest share of the images of dev for which a variant must predict the class of fp32."""
 CORRECTION_IMAGES = 1000
-"""From which the linear layers of int8 are corrected."""
+"""Images for the correction of the linear layers of int8."""
 NARROWEST = 300
-"""Images with the least between their two likeliest classes: only these can change their class."""
+"""Images with the smallest difference between their two highest logits; these are most likely to change their class."""
 COMPARED_IMAGES = 32
-"""With PyTorch."""
+"""Images for the comparison with PyTorch."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found of one variant.
+    """Measurements of one variant.
 
     source: digest of the checkpoint, the same in all variants. agreement:
-    share of the images that get fp32's class. images: how many.
+    share of the images with the class of fp32. images: their number.
     largest_difference: between its logits and PyTorch's. temperature:
-    with which its probabilities come nearest to fp32's.
+    for which its probabilities are closest to those of fp32.
     """
 
     precision: Precision
@@ -61,13 +61,13 @@ def add_variants(
     images: Sequence[np.ndarray],
     precisions: Sequence[Precision],
 ) -> list[Measured]:
-    """Write variants beside an exported fp32 model; what was measured, also of those that were refused.
+    """Write variants beside an exported fp32 model; the measurements of all variants, including rejected ones.
 
     model: what `train.export.onnx_file.export` wrote from this checkpoint.
     images: all of dev, (rows, columns) each.
 
-    Variants of an earlier export are removed. One that agrees too seldom
-    with fp32 is not written.
+    Variants of an earlier export are removed. A variant with an agreement
+    below LEAST_AGREEMENT is not written.
     Raises ConfigError where model and checkpoint do not belong together.
     """
     saved, reference = load(checkpoint), Classifier(model, "cpu", 2)
@@ -80,7 +80,7 @@ def add_variants(
             f"{model}: it was not exported from {checkpoint}",
             "export it again",
         )
-    log.info(f"judging {len(images)} images in fp32, to compare with")
+    log.info(f"classifying {len(images)} images in fp32 for the comparison")
     expected = _logits(reference, images)
     plain = to_onnx(saved.model, saved.recipe["size"])
     found = []
@@ -96,17 +96,17 @@ def add_variants(
         else:
             log.warning(
                 f"{path}: not written, since it gives fp32's class to {measured.agreement:.2%} of {measured.images} "
-                f"images and {LEAST_AGREEMENT:.1%} are wanted; the worker runs fp32 in its place."
+                f"images and {LEAST_AGREEMENT:.1%} are needed; the worker uses fp32 instead"
             )
         found.append(measured)
     return found
 
 
 def match_temperature(logits: np.ndarray, probabilities: np.ndarray) -> float:
-    """The temperature with which these logits come nearest, by cross-entropy, to the given probabilities.
+    """The temperature for which these logits have the smallest cross-entropy to the given probabilities.
 
-    Both (n, classes). A variant has no out-of-source predictions of its own
-    from which to take one; fp32's calibrated probabilities stand for them.
+    Both (n, classes). There are no out-of-source predictions of a variant
+    for its calibration; the calibrated probabilities of fp32 replace them.
     """
     n, classes = probabilities.shape
     labels = np.tile(np.arange(classes), n)
@@ -121,7 +121,7 @@ def _first_good(
     images: Sequence[np.ndarray],
     expected: np.ndarray,
 ) -> Measured:
-    """Write and measure candidates until one is good enough; the last one's measures where none is."""
+    """Measure candidates and write the first that is good enough; the measurements of it, or of the last candidate."""
     import onnx
 
     path, card = variant_path(model, precision), Classifier(model, "cpu").card
@@ -158,7 +158,7 @@ def _first_good(
 
 
 def _halved(plain: Any) -> Iterator[Any]:
-    """fp16 inside, float32 in and out. The last layer stays fp32: large logits would be rounded to 1/64."""
+    """The model in fp16, with float32 input and output and an fp32 last layer (fp16 rounds large logits to 1/64)."""
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
@@ -166,13 +166,16 @@ def _halved(plain: Any) -> Iterator[Any]:
     copied.CopyFrom(plain)
     last = [node.name for node in plain.graph.node if node.op_type == "Gemm"][-1:]
     halved = convert_float_to_float16(copied, keep_io_types=True, node_block_list=last)
-    # The converter leaves types of before in it, and puts the cast of the input behind the nodes that read it.
+    # The converter keeps outdated types, and puts the cast of the input after the nodes that read it.
     del halved.graph.value_info[:]
     yield in_order(halved)
 
 
 def _quantised(plain: Any, reference: Classifier, images: Sequence[np.ndarray], expected: np.ndarray) -> Iterator[Any]:
-    """int8 networks with more and more layers in fp32; passed over where a few images already tell enough."""
+    """int8 networks with increasing numbers of layers in fp32.
+
+    A network is skipped if the NARROWEST images alone show too many changes, unless it is the last.
+    """
     random = np.random.default_rng(0)
     chosen = random.permutation(len(images))[:CORRECTION_IMAGES]
     learned = list(_batches(reference, [images[i] for i in chosen]))

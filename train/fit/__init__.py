@@ -1,1 +1,1 @@
-"""Training: recipes, batches, the loop, the last layers, thresholds."""
+"""Training: recipes, batches, the training loop, last layers and thresholds."""

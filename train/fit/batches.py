@@ -1,7 +1,7 @@
-"""Images in memory as batches for a network, in an order that a resumed run finds again.
+"""Batches of images for a network, in an order that is the same after a run is resumed.
 
-Order and augmentation depend on the seed, the epoch and the image's place
-only, never on which process draws it or where a run was interrupted.
+Order and augmentation depend only on the seed, the epoch and the image's index,
+not on the process that loads it or on where a run was interrupted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FEWEST_FOR_WORKERS = 500
 """Images below which worker processes take longer to start than they save."""
 MOST_WORKERS = 16
 PLAIN = -1
-"""In place of an epoch: the image as the worker sees it."""
+"""Replaces the epoch for images without augmentation, as the worker prepares them."""
 
 
 class Images(Protocol):
@@ -66,7 +66,7 @@ class Order:
         self.epoch, self.start = 0, 0
 
     def __len__(self) -> int:
-        # A last batch of one image a process gives batch norm no variance.
+        # Batch norm cannot compute a variance from one image, so a last batch needs two images a process.
         full, rest = divmod(self._n, self._batch)
         return full + (rest >= 2 * self._world)
 
@@ -83,7 +83,7 @@ class Order:
 
 
 def loader(views: Views, batches: Any, n: int, on_gpu: bool) -> DataLoader[Any]:
-    """A loader of those batches; on the CPU most cores are left to the network.
+    """A data loader; without a GPU it uses at most two processes, so that the network has the other cores.
 
     batches: an Order, or a list of lists of (epoch, index). n: images in them.
     """
@@ -93,18 +93,18 @@ def loader(views: Views, batches: Any, n: int, on_gpu: bool) -> DataLoader[Any]:
         views,
         batch_sampler=batches,
         num_workers=workers,
-        # Forked, so that all processes read the same images in memory.
+        # Forked, so that the processes share the images in memory.
         multiprocessing_context="fork" if workers else None,
         persistent_workers=workers > 0,
         pin_memory=on_gpu,
         worker_init_fn=_one_thread,
-        # Its own generator: the default one belongs to the network (dropout), and must not depend on loaders.
+        # A generator of its own, so that the loader does not change the random numbers of the network (dropout).
         generator=torch.Generator(),
     )
 
 
 def plain_batches(indices: Sequence[int], batch: int) -> list[list[tuple[int, int]]]:
-    """Images as the worker sees them, in the given order."""
+    """Batches of images without augmentation, in the given order."""
     starts = range(0, len(indices), batch)
     return [[(PLAIN, int(index)) for index in indices[start : start + batch]] for start in starts]
 

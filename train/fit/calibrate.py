@@ -1,4 +1,4 @@
-"""Temperature and thresholds, from predictions on sources that a model has not seen."""
+"""Temperature and thresholds, from predictions on sources that were not in training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from worker.inference.classifier import softmax
 
 FEWEST = 100
-"""Least number of out-of-source predictions of a class from which a threshold is taken."""
+"""Smallest number of out-of-source predictions of a class for a threshold of its own."""
 
 
 LEAST_OF_SUMS = 0.95
@@ -19,11 +19,11 @@ LEAST_OF_SUMS = 0.95
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns logits into an answer or an abstention.
+    """Parameters that turn logits into an answer or an abstention.
 
-    temperature: divides the logits. thresholds: least probability of each
-    class, by name. unsupported: classes with too few out-of-source
-    predictions, whose threshold is the one that all classes together need.
+    temperature: divisor of the logits. thresholds: smallest probability of an answer,
+    by class name. unsupported: classes with too few out-of-source
+    predictions; they get the threshold of all classes together.
     """
 
     temperature: float
@@ -80,10 +80,10 @@ def calibrate(
 
 
 def least_threshold(confidence: np.ndarray, right: np.ndarray, weights: np.ndarray, accuracy: float) -> float:
-    """The least threshold above which the weighted share of right answers is at least `accuracy`.
+    """The smallest threshold at which the weighted share of right answers is at least `accuracy`.
 
-    Where no threshold reaches it, the one with the highest share among those
-    that answer a tenth of the images.
+    Where no threshold reaches it: the threshold with the highest share, of those
+    that answer at least a tenth of the images.
     """
     order = np.argsort(-confidence)
     share = np.cumsum((right * weights)[order]) / np.cumsum(weights[order])

@@ -1,4 +1,4 @@
-"""From a manifest to a checkpoint, by the method that a recipe names."""
+"""Train a checkpoint from a manifest with the method that a recipe names."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def fit(
     options: DataOptions | None = None,
     save_minutes: float = 10,
 ) -> Path:
-    """Train on all that is not in the split `test`; the checkpoint's path.
+    """Train on the splits dev, train and val; the checkpoint's path.
 
-    weights: folder with the pretrained networks; None for random ones.
-    out: folder for checkpoint.pt, validation.json and what a killed run
-    continues from. save_minutes: between two savings of a running network.
+    weights: folder with pretrained weights; None for random weights.
+    out: folder for checkpoint.pt, validation.json and the state from which an interrupted
+    run continues. save_minutes: time between two saved states inside an epoch.
     """
     if isinstance(recipe, NetworkRecipe):
         from train.fit.network import fit_network

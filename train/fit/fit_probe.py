@@ -1,4 +1,4 @@
-"""The method `probe`: features of frozen networks, choice and calibration, the final layer."""
+"""The method `probe`: features of frozen networks, choice of the decay, calibration, and the last layer."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def fit_probe(
     out: Path,
     options: DataOptions | None = None,
 ) -> Path:
-    """Train by a recipe on all that is not in the split `test`; the checkpoint's path.
+    """Train with a recipe on the splits dev, train and val; the checkpoint's path.
 
-    weights: folder with the pretrained backbones; None for random ones.
+    weights: folder with the pretrained backbones; None for random weights.
     out: folder for the features, validation.json and checkpoint.pt.
 
-    The decay is chosen on train and val together (see train.fit.validate); of the
-    split `test` nothing is used but the check that it is apart.
+    The decay is chosen on train and val together (see train.fit.validate). The
+    split `test` is only checked for leaks.
     """
     import torch
 
@@ -53,7 +53,7 @@ def fit_probe(
 
 
 def joined_features(recipe: ProbeRecipe, loaded: Loaded, model: Probe, out: Path) -> np.ndarray:
-    """(1 + views, n, f) float16: what the backbones make of the images, side by side."""
+    """(1 + views, n, f) float16: the concatenated features of all backbones."""
     parts = [
         _features(name, recipe, loaded, backbone, out) for name, backbone in zip(recipe.backbones, model.backbones)
     ]
@@ -61,7 +61,7 @@ def joined_features(recipe: ProbeRecipe, loaded: Loaded, model: Probe, out: Path
 
 
 def fit_last_layer(model: Probe, data: Dataset, decay: float) -> None:
-    """Give the model the last layer that all images teach."""
+    """Fit the last layer on all images and set it in the model."""
     import torch
 
     log.info(f"fitting the last layer on all {len(data.frame)} images with decay {decay}")
@@ -71,7 +71,7 @@ def fit_last_layer(model: Probe, data: Dataset, decay: float) -> None:
 
 
 def _features(name: str, recipe: ProbeRecipe, loaded: Loaded, backbone: Any, out: Path) -> np.ndarray:
-    """One backbone's features of all views, from an earlier run with the same inputs where there is one."""
+    """One backbone's features of all views; read from a file where an earlier run had the same inputs."""
     tensors = backbone.state_dict().values()
     weights = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors)).hexdigest()
     inputs = [name, weights, recipe.pooling, recipe.size, recipe.views, recipe.seed, list(loaded.frame["file"])]

@@ -1,4 +1,4 @@
-"""The method `two_step`: a probe for the body part, a network for a pair of classes, and what the two say together.
+"""The method `two_step`: a probe for the body part, a network for a pair of classes, and a rule to combine both.
 
 The pair is that of a partial label: adults' and children's chests in the paper's classes.
 """
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ORIGIN = "images of sources left out in turn and, where one source has both classes of the pair, of patients left out"
-"""What temperature and thresholds come from."""
+"""Origin of temperature and thresholds, as written to the model file."""
 
 WATCHED = 64
-"""Images of a fold that are judged after each epoch, to see how it goes; nothing is chosen by them."""
+"""Images of a fold that are evaluated after each epoch for the learning curves; no choice depends on them."""
 
 
 def fit_two_step(
@@ -45,12 +45,11 @@ def fit_two_step(
     options: DataOptions | None = None,
     save_minutes: float = 10,
 ) -> Path:
-    """Train on all that is not in the split `test`; the checkpoint's path. A killed run goes on where it was.
+    """Train on the splits dev, train and val; the checkpoint's path. An interrupted run is resumed.
 
     The chests' network is trained once for each fold of train.fit.validate.chest_folds
-    and once on all chests; what the folds' networks say of the images left
-    out, beside what probes say of sources left out, chooses the decay and
-    gives temperature and thresholds.
+    and once on all chests. The decay, the temperature and the thresholds are chosen by the
+    predictions of the folds' networks on their left-out images, and of probes on left-out sources.
     """
     import torch
 
@@ -78,7 +77,7 @@ def fit_two_step(
     log.info(f"{' or '.join(data.pair)}, all {int(chests.sum())} images")
     part = _Chests(recipe.chest, loaded, chests, chests, weights, out / "chest-all", save_minutes)
     chest = part.network()
-    # What is no chest of known age was not learned from: the last network has not seen it either.
+    # The last network was trained on chests of known age only, so all other images are unseen.
     margins[~chests] = part.margins(chest, ~chests)
     data = replace(data, margins=margins)
     rule = rule_of(data, recipe.body_part.decay[0])
@@ -92,11 +91,11 @@ def fit_two_step(
 
 
 def rule_of(data: Dataset, decay: float) -> ChestRule:
-    """Learned where adults and children stand side by side, from what was said of patients left out.
+    """Fit the rule on predictions for left-out patients, in the sources that have both adults and children.
 
-    Elsewhere the source gives the age away, and a layer without that source
-    says other things than the one that ships. Where no source has both, all
-    chests count, by the network's margin alone.
+    In any other source the source identifies the class, and a layer trained without that source
+    differs from the shipped layer. Where no source has both classes, the rule is fitted on all
+    chests, with the network's margin only.
     """
     assert data.margins is not None
     mixed, folds = mixed_sources(data), patient_folds(data)
@@ -111,12 +110,12 @@ def rule_of(data: Dataset, decay: float) -> ChestRule:
 
 
 def chest_rule(margins: np.ndarray, differences: np.ndarray, child: np.ndarray) -> ChestRule:
-    """Weights by logistic regression in which adults and children count the same; the shift by F1.
+    """Fit scale and weight by logistic regression with balanced classes, and choose the shift by F1.
 
-    margins, differences: (n,) by models that have not seen the image. child:
-    (n,) booleans. The shift is the one with the best mean F1 of the two at
-    the frequency that they have here: at the odds of one to one, among many
-    adults most "children" would be none.
+    margins, differences: (n,) from models that were not trained on the image. child:
+    (n,) booleans. The shift maximises the mean F1 of both classes at their
+    frequency in this data: the shift for balanced classes would call too many of the
+    more frequent adults children.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -135,7 +134,10 @@ def chest_rule(margins: np.ndarray, differences: np.ndarray, child: np.ndarray) 
 
 
 class _Chests:
-    """One training of the chests' network: on the rows `learned`, (n,) booleans; `left_out` are watched."""
+    """One training of the chests' network.
+
+    learned: (n,) booleans, the training rows. left_out: (n,) booleans, rows from which the watched images are drawn.
+    """
 
     def __init__(
         self,
@@ -154,7 +156,7 @@ class _Chests:
         self._save_minutes = save_minutes
 
     def network(self) -> torch.nn.Module:
-        """Trained, then rounded; from an earlier run with the same settings and images where there is one."""
+        """The trained network with rounded weights; loaded where an earlier run had the same settings and images."""
         import torch
 
         recipe = self._recipe
@@ -181,7 +183,7 @@ class _Chests:
         return model.eval()
 
     def margins(self, model: torch.nn.Module, rows: np.ndarray) -> np.ndarray:
-        """(k,): second output of the pair less its first, for the rows where `rows` (n,) is true."""
+        """(k,): second output of the pair minus its first, for the rows where `rows` (n,) is true."""
         import torch
 
         chosen, (first, second) = np.nonzero(rows)[0], self._pair

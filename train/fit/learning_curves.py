@@ -1,4 +1,4 @@
-"""The course of a training: a line of JSON an epoch, and a picture."""
+"""Learning curves: a JSON line for each epoch, and a picture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def write_course(history: list[dict[str, Any]], folder: Path, title: str) -> None:
-    """Write log.jsonl and curves.png; both anew each time, so that a resumed run repeats no line.
+    """Write log.jsonl and curves.png; both are rewritten each time, so that a resumed run repeats no line.
 
     history: one entry an epoch with epoch, train_loss, val_loss,
     val_accuracy, val_macro_f1 and rate.
@@ -20,7 +20,7 @@ def write_course(history: list[dict[str, Any]], folder: Path, title: str) -> Non
 
 
 def _draw(history: list[dict[str, Any]], path: Path, title: str) -> None:
-    # Not pyplot: it keeps every figure, and would look for a screen.
+    # Not pyplot, which keeps every figure in memory and may need a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

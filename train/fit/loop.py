@@ -1,4 +1,4 @@
-"""The training loop: epochs of steps, each epoch judged, all of it saved so that a killed run goes on."""
+"""The training loop, with validation after each epoch, and saved states from which an interrupted run continues."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ STATE = "state.pt"
 
 @dataclass(frozen=True)
 class Examples:
-    """What is learned from, and what each epoch is judged on.
+    """Training images and validation images.
 
-    views: of all images. n: those to learn from come first. allowed: (n,
-    classes) 0/1, what a label admits. weights: (n,), how often an image is
-    drawn, or None. teacher: (n, classes) probabilities, or None. truth:
-    (m,) class indices of the images from the nth on, which judge.
+    views: of all images, the n training images first. allowed: (n,
+    classes) 0/1, the classes that a label admits. weights: (n,), relative frequency with
+    which an image is drawn, or None. teacher: (n, classes) probabilities, or None. truth:
+    (m,) class indices of the validation images, which follow the training images.
     """
 
     views: Views
@@ -49,11 +49,11 @@ class Examples:
 
 @dataclass
 class Course:
-    """How far a training has come.
+    """Progress of a training.
 
-    epoch, step: what is to be done next. loss: sum over the epoch's images
-    so far, of which there are `seen`. best: epoch and score whose weights
-    are kept. seconds: spent in the epoch so far.
+    epoch, step: the next ones to do, from 0. loss: sum over the `seen` images of the
+    epoch so far. best: epoch and score whose weights
+    are kept. seconds: time spent in the epoch so far.
     """
 
     epoch: int = 0
@@ -67,7 +67,7 @@ class Course:
 
 @dataclass(frozen=True)
 class Outcome:
-    """state: the kept weights. logits: (m, classes) of the judging images by them. epoch: whose they are, from 1."""
+    """state: the kept weights. logits: (m, classes) of the validation images. epoch: of these weights, from 1."""
 
     state: dict[str, torch.Tensor]
     logits: np.ndarray
@@ -78,10 +78,10 @@ class Outcome:
 class Loop:
     """One training.
 
-    model: with its first weights. folder: where state.pt, the kept weights,
-    log.jsonl and curves.png go. fingerprint: of recipe and data; a state of
-    another is refused with ConfigError. save_minutes: between two savings
-    inside an epoch.
+    model: with its initial weights. folder: for state.pt, the kept weights,
+    log.jsonl and curves.png. fingerprint: of recipe and data; a saved state with
+    another fingerprint raises ConfigError. save_minutes: time between two saved
+    states inside an epoch.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Loop:
         self._course = Course()
 
     def run(self) -> Outcome:
-        """Train to the end, from where an earlier run in the same folder stopped."""
+        """Train to the end, continuing an earlier run in the same folder."""
         from rich.console import Console
         from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -127,7 +127,7 @@ class Loop:
         return Outcome(kept["state"], kept["logits"].numpy(), self._course.best["epoch"], self._course.history)
 
     def forget(self) -> None:
-        """Leave of the state only that the training is done: the weights have found their place."""
+        """Replace the saved state by a note that the training is done, and delete the kept weights."""
         if self._machine.rank == 0:
             _write({"fingerprint": self._fingerprint, "done": True}, self._folder / STATE)
             for path in self._folder.glob("best-*.pt"):
@@ -153,7 +153,7 @@ class Loop:
         allowed = torch.from_numpy(self._examples.allowed).to(device)
         teacher = None if self._examples.teacher is None else torch.from_numpy(self._examples.teacher).to(device)
         model.train()
-        for name in recipe.frozen:  # their batch norm keeps its statistics
+        for name in recipe.frozen:  # so that their batch norm keeps its statistics
             self._model.get_submodule(name).eval()
         if recipe.keep_statistics:
             for module in self._model.modules():
@@ -195,7 +195,7 @@ class Loop:
         return value
 
     def _judge(self, batches: Any) -> np.ndarray:
-        """(m, classes) logits of the judging images, in fp32 as the model file computes them."""
+        """(m, classes) logits of the validation images, in fp32 as in the model file."""
         model = (self._model if self._ema is None else self._ema.module).eval()
         rows = []
         with torch.inference_mode():
@@ -235,7 +235,7 @@ class Loop:
                 kept = {"state": model.state_dict(), "logits": torch.from_numpy(logits)}
                 _write(kept, self._kept(course.best["epoch"]))
             self._save()
-            # Only now: a run killed before would still need the older ones.
+            # After the state is saved: until then, a resumed run needs the older weights.
             for path in self._folder.glob("best-*.pt"):
                 if path != self._kept(course.best["epoch"]):
                     path.unlink()
@@ -278,18 +278,18 @@ class Loop:
             torch.set_rng_state(state["random"])
             if len(state["random_gpu"]) == torch.cuda.device_count():
                 torch.cuda.set_rng_state_all(state["random_gpu"])
-        log.info(f"going on in epoch {self._course.epoch + 1} after {self._course.step} steps")
+        log.info(f"resuming in epoch {self._course.epoch + 1} after {self._course.step} steps")
 
 
 def read_state(folder: Path, fingerprint: str) -> dict[str, Any] | None:
-    """What a training in this folder saved last; None where there was none. Raises ConfigError for another's."""
+    """The last saved state in a folder; None where there is none. Raises ConfigError for another fingerprint."""
     if not (folder / STATE).is_file():
         return None
     state: dict[str, Any] = torch.load(folder / STATE, map_location="cpu", weights_only=True)
     if state["fingerprint"] != fingerprint:
         raise ConfigError(
             f"{folder}: holds a training by another recipe, other settings or other images",
-            f"name another folder with --out, or delete {STATE} there to start anew",
+            f"name another folder with --out, or delete {STATE} there to start again",
         )
     return state
 
@@ -301,7 +301,7 @@ def _against(logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
 
 
 def _write(values: dict[str, Any], path: Path) -> None:
-    """Whole or not at all."""
+    """Write a file atomically."""
     part = path.with_suffix(".part")
     torch.save(values, part)
     part.replace(path)

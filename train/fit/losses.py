@@ -1,4 +1,4 @@
-"""What a network is trained to make small."""
+"""Loss functions, and the probabilities of a teacher."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from worker.errors import ConfigError
 
 
 def label_loss(logits: torch.Tensor, allowed: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
-    """Mean cross-entropy; a label that admits several classes asks for the sum of their probabilities.
+    """Mean cross-entropy; for a label that admits several classes, of the sum of their probabilities.
 
     logits: (n, classes). allowed: (n, classes) 0/1. smoothing: share of the
-    target that is spread over all classes, where a label admits only one
+    target that is spread over all classes, for labels that admit a single class
     (Szegedy et al. 2016).
     """
     log_p = torch.log_softmax(logits.float(), 1)
@@ -27,7 +27,7 @@ def label_loss(logits: torch.Tensor, allowed: torch.Tensor, smoothing: float = 0
 
 
 def read_teacher(path: Path, files: list[str], classes: Sequence[str]) -> np.ndarray:
-    """(n, classes) float32: a teacher's probabilities for each of the manifest's files.
+    """(n, classes) float32: a teacher's probabilities for each of `files`.
 
     path: a CSV with the column `file` and one for each class.
 

@@ -1,8 +1,8 @@
-"""Where a network is trained: a CPU, one GPU, or several through Accelerate. The loop sees no difference.
+"""The device of a training: a CPU, one GPU, or several GPUs through Accelerate, with the same interface.
 
-Several processes are started by `accelerate launch` (or `torchrun`), one a
-GPU; each takes its part of every batch, so that a recipe means the same on
-any number of them.
+`accelerate launch` (or `torchrun`) starts one process for each GPU; each process takes
+its part of every batch, so that the batch size of a recipe does not depend on
+their number.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class Machine:
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.half == torch.float16)
 
     def prepare(self, model: torch.nn.Module, optimiser: torch.optim.Optimizer) -> tuple[torch.nn.Module, Any]:
-        """What the loop shall call in their place; both still hold the weights and the state."""
+        """Model and optimiser as the loop must call them; the originals share their weights and state."""
         return model, optimiser
 
     def autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, self.half, enabled=self.half is not None)
 
     def step(self, loss: torch.Tensor, optimiser: Any, parameters: Iterable[torch.Tensor], clip: float) -> None:
-        """One step down the gradient, its elements cut to -clip..clip (0: left as they are)."""
+        """One optimiser step; `clip` limits the elements of the gradient to -clip..clip, 0 for no limit."""
         self._scaler.scale(loss).backward()
         if clip:
             self._scaler.unscale_(optimiser)
@@ -50,7 +50,7 @@ class Machine:
         optimiser.zero_grad()
 
     def wait(self) -> None:
-        """For the other processes."""
+        """Wait for the other processes."""
 
     def state(self) -> dict[str, Any]:
         return {"scaler": self._scaler.state_dict()}
@@ -109,12 +109,12 @@ class SeveralMachines(Machine):
 
 
 def find_machine() -> Machine:
-    """Several processes where a launcher started several, else one device."""
+    """The machine of this process: of several where a launcher has set WORLD_SIZE, else one device."""
     return SeveralMachines() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else Machine()
 
 
 def _half(device: torch.device) -> torch.dtype | None:
-    """bf16 where the hardware computes it, fp16 on older GPUs, none on older CPUs (they would only emulate it)."""
+    """bf16 where the hardware supports it, fp16 on older GPUs, None on older CPUs, which would emulate it."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     able = torch.cpu.get_capabilities()

@@ -1,4 +1,4 @@
-"""The method `network`: a whole network trained end to end, as the paper does."""
+"""The method `network`: a whole network trained end to end, as in the paper."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ def fit_network(
     options: DataOptions | None = None,
     save_minutes: float = 10,
 ) -> Path:
-    """Train by a recipe; the checkpoint's path. A killed run goes on where it was saved last.
+    """Train with a recipe; the checkpoint's path. An interrupted run continues from its last saved state.
 
     weights: folder with the pretrained weights, for recipes that start from
-    them; None for random ones. out: folder for state.pt (while it runs),
+    them; None for random weights. out: folder for state.pt (during training),
     log.jsonl, curves.png, validation.json and checkpoint.pt.
 
-    Learned from is `train`, and `val` judges each epoch (`dev` is divided
-    into both, by patient); of the split `test` nothing is used but the check
-    that it is apart. Temperature and thresholds come from the
-    validation images, which are of the same sources as the training images:
-    they promise more than another hospital's images will hold.
+    The network is trained on `train` and validated on `val` after each epoch (`dev` is
+    divided into both, by patient). The split `test` is only checked for leaks.
+    Temperature and thresholds come from the validation images. These are from
+    the same sources as the training images, so the accuracy at another hospital
+    is likely to be lower than the thresholds promise.
     """
     out.mkdir(parents=True, exist_ok=True)
     target = out / "checkpoint.pt"
     machine = find_machine()
-    if machine.rank:  # one process speaks for all, and decodes for all
+    if machine.rank:  # only the first process logs, and decodes the images
         logging.getLogger("train").setLevel(logging.ERROR)
         machine.wait()
     loaded = load(manifest, out, options, recipe.size, classes_named(recipe))
@@ -81,7 +81,7 @@ def fit_network(
 
 
 def first_network(recipe: NetworkRecipe, weights: Path | None, classes: int) -> torch.nn.Module:
-    """The recipe's network as its training begins; weights: as for `fit_network`."""
+    """The recipe's network with its initial weights; weights: as for `fit_network`."""
     model = make_network(
         recipe.architecture,
         classes,
@@ -104,7 +104,7 @@ def _finish(
     machine: Machine,
     out: Path,
 ) -> None:
-    """Calibrate and write what export reads."""
+    """Calibrate, and write checkpoint.pt and validation.json."""
     classes = learned.classes
     truth = classes.indices(judged.frame["class"])
     calibration = {
@@ -131,9 +131,9 @@ def _finish(
 
 
 def _parts(loaded: Loaded, manifest: Path, recipe: NetworkRecipe) -> tuple[Loaded, Loaded]:
-    """What is learned from and what judges.
+    """The training images and the validation images.
 
-    Images that judge have one class; images to learn from too, unless the recipe takes partial labels.
+    Images with partial labels are used for training only, and only if the recipe allows them.
     """
     parts = []
     for split, least in (("train", recipe.batch), ("val", 1)):
@@ -143,18 +143,18 @@ def _parts(loaded: Loaded, manifest: Path, recipe: NetworkRecipe) -> tuple[Loade
         if len(part.frame) < least:
             raise ConfigError(
                 f"{manifest}: {len(part.frame)} images in the split {split!r}",
-                f"{least} or more are needed",
+                f"give it {least} or more",
             )
         parts.append(part)
     return parts[0], parts[1]
 
 
 def examples_of(recipe: NetworkRecipe, learned: Loaded, judged: Loaded) -> Examples:
-    """What a loop learns from, and what judges it; all images are read now."""
+    """The training and validation images of a loop; reads all images into memory."""
     from worker.console import progress
 
     for part in (learned, judged):
-        # Now, not in the workers: what is in memory when they start, they share.
+        # The loader's processes share the images that are in memory when they start.
         with progress(part.images, len(part.images), "reading") as images:
             for _ in images():
                 pass
@@ -172,7 +172,7 @@ def examples_of(recipe: NetworkRecipe, learned: Loaded, judged: Loaded) -> Examp
 
 
 def fingerprint_of(recipe: NetworkRecipe, learned: Loaded, judged: Loaded, weights: Path | None) -> str:
-    """Of all that a resumed run must have in common with the run that was killed."""
+    """A digest of everything that must be equal to resume an interrupted run: recipe, classes, rows and weights."""
     rows = [[list(part.frame["file"]), list(part.frame["class"])] for part in (learned, judged)]
     text = json.dumps([asdict(recipe), learned.classes.as_json(), rows, weights is not None and recipe.pretrained])
     return hashlib.sha256(text.encode()).hexdigest()

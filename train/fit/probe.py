@@ -1,6 +1,6 @@
-"""Features of the frozen backbone, over several augmented views, and a linear layer on them.
+"""Features of a frozen backbone for several augmented views, and a linear layer on them.
 
-Fine-tuning all layers on this data learns the sources; a frozen backbone generalises.
+A network with all layers fine-tuned on this data learns to recognise the sources; a frozen backbone generalises.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def extract(
     seed: int,
     progress: Callable[[int], None] = lambda _: None,
 ) -> np.ndarray:
-    """Pooled features: (1 + views, n, f) float16; view 0 is the image as the worker sees it."""
+    """Pooled features: (1 + views, n, f) float16; view 0 is the image without augmentation."""
     import torch
 
     model = model.eval().to(memory_format=torch.channels_last)
@@ -52,7 +52,7 @@ def extract(
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows to learn from. features: (n, f). allowed: (n, classes) 0/1, what a label admits. weights: (n,)."""
+    """Training rows. features: (n, f). allowed: (n, classes) 0/1, the classes that a label admits. weights: (n,)."""
 
     features: np.ndarray
     allowed: np.ndarray
@@ -64,13 +64,13 @@ def fit_linear(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Multinomial logistic regression with partial labels, by L-BFGS.
 
-    plain: images as the worker sees them; they teach every class.
-    augmented: variants of images whose class is among `within`; they teach
-        only which of these classes it is, given that it is one of them.
-    within: indices of the classes that augmentation does not disturb (a
-        crop of a spine can look like a chest, a child's chest stays a child's).
-    share: weight of the augmented rows' loss; without such rows or classes, none. decay: L2 penalty on the
-        weights of standardised features.
+    plain: images without augmentation; their loss is over all classes.
+    augmented: variants of images whose class is among `within`; their loss is
+        over these classes only, given that the image has one of them.
+    within: indices of the classes that augmentation does not change (a
+        crop of a spine can look like a chest, a crop of a child's chest does not look like an adult's).
+    share: weight of the augmented rows' loss; not used where there are no such rows or classes.
+    decay: L2 penalty on the weights of standardised features.
 
     Returns the layer for unstandardised features: (classes, f) and (classes,).
     """
@@ -113,7 +113,7 @@ def fit_linear(
 
 
 def balanced_weights(labels: np.ndarray, sources: np.ndarray, power: float = 0.5) -> np.ndarray:
-    """(n,) weights of sum n: each label counts the same, each of its sources by size ** power."""
+    """(n,) weights with the sum n: the same total for each label, divided among its sources by size ** power."""
     weights = np.zeros(len(labels), np.float64)
     for label in np.unique(labels):
         chosen = labels == label

@@ -1,12 +1,12 @@
-"""Recipes: how a model is made, one small TOML file each, in train/recipes/ or of a user's own.
+"""Recipes: TOML files with the settings of a training, in train/recipes/ or written by a user.
 
-Every method knows these settings, all of them optional, at the top of the recipe:
+Every method has these optional settings at the top of the recipe:
 
 * `classes`: the model's classes, in the order of its outputs. Without it: the paper's five where all labels of the
   manifest are among them, else the labels of the manifest, sorted.
 * `partial_labels`: labels that name several of the classes, such as `knee = ["left_knee", "right_knee"]`. The first
-  that names exactly two is the pair that the method two_step tells apart by a network of its own.
-* `[class.NAME]`: what the model file says of a class, see train.data.terms.Terms.
+  that names exactly two is the pair for which the method two_step trains a second network.
+* `[class.NAME]`: terms of a class for the model file, see train.data.terms.Terms.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from worker.inference.prepare import PREPARATION, PREPARATIONS
 FOLDER = Path(__file__).parents[1] / "recipes"
 
 DEFAULT_RECIPE = "two_step"
-"""Ours, by which the model that ships is made."""
+"""The recipe of the shipped model."""
 
 PAPER_RECIPES = (
     "mobilenetv1",
@@ -40,7 +40,7 @@ PAPER_RECIPES = (
     "efficientnet_b1",
     "efficientnet_b2",
 )
-"""Those of the paper's table."""
+"""The recipes of the networks in the paper's table."""
 
 Size = Annotated[int, Field(ge=32, le=2048)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -60,8 +60,8 @@ class ProbeRecipe:
     the input in pixels. views: augmented variants of each image beside the
     plain one. augmented_share: weight of the loss on them. pooling: of the
     last map, `avg`, or averages and maxima. decay: L2 penalties of the linear
-    layer to choose from. source_power: 0 counts every source of a class the
-    same, 1 every image. accuracy: wanted among the answered images, for the
+    layer to choose from. source_power: with 0 every source of a class has the
+    same weight, with 1 every image. accuracy: wanted among the answered images, for the
     thresholds.
     """
 
@@ -90,7 +90,7 @@ class ProbeRecipe:
 
 @dataclass(frozen=True, config=_CLOSED)
 class NetworkRecipe:
-    """A whole network, trained end to end. What a recipe leaves out has the default below.
+    """A whole network, trained end to end. Settings that a recipe leaves out have the defaults below.
 
     The input. size: side in pixels. preparation: a name in worker.inference.prepare.
     mean, std: normalisation of prepared pixels (0..1). augmentation: `paper`
@@ -98,27 +98,27 @@ class NetworkRecipe:
 
     The network. architecture: a key of train.networks.timm_names.TIMM_NAMES. start:
     `scratch`, or `pretrained` weights from a local file. dropout, drop_path:
-    of the last layer, and of whole branches. frozen: modules of timm's
-    network that keep their weights, such as `blocks.0`.
+    rates of the last layer, and of whole branches. frozen: modules of timm's
+    network whose weights are not trained, such as `blocks.0`.
 
     The steps. optimiser: timm's name for it. rate: the highest learning
     rate. layer_decay: factor on the rate from each layer to the one before
-    it. keep_statistics: batch norm keeps the statistics that it came with.
+    it. keep_statistics: batch norm keeps its initial statistics.
     schedule: `one_cycle` (Smith & Topin 2017, PyTorch's defaults) or
     `cosine`, after `warmup` epochs. batch: images a step, on all GPUs
-    together. weight_decay: L2 penalty or decoupled, as the optimiser has it;
+    together. weight_decay: L2 penalty or decoupled, depending on the optimiser;
     decay_all: on biases and batch norm too. clip: largest absolute
     value of a gradient's element, 0 for none. ema: decay of the moving
-    average of the weights, which is then what is judged and kept; 0 for none.
+    average of the weights, which is then validated and kept; 0 for none.
 
-    The examples. balanced: drawn so that each class counts the same and each
-    of its sources by size ** source_power; else each image once an epoch.
-    partial: learn from labels that name several classes, by the sum of their
+    The examples. balanced: draw images so that each class has the same weight, divided
+    among its sources by size ** source_power; else each image once an epoch.
+    partial: train on labels that name several classes, with the sum of their
     probabilities; else such rows are left out. label_smoothing: of the
     one-class rows. teacher: a CSV with `file` and a column of probabilities
     for each class; teacher_share: weight of the loss against it.
 
-    The outcome. keep: the epoch whose weights are kept, by its figure on the
+    The outcome. keep: how the epoch whose weights are kept is chosen, on the
     validation images. accuracy: wanted among the answered images there.
     """
 
@@ -176,10 +176,10 @@ class NetworkRecipe:
 
 @dataclass(frozen=True, config=_CLOSED)
 class TwoStepRecipe:
-    """A probe that tells body parts apart, and a network that tells adults' chests from children's.
+    """A probe for the body part, and a network that tells adults' chests from children's.
 
-    body_part, chest: recipes of the two, which share size, seed and
-    accuracy. thresholds come from predictions on sources left out.
+    body_part, chest: recipes of the two; both use the size, the seed and the
+    accuracy of this recipe. Thresholds come from predictions on left-out sources.
     """
 
     name: str
@@ -205,15 +205,15 @@ class TwoStepRecipe:
 
 
 Recipe = ProbeRecipe | NetworkRecipe | TwoStepRecipe
-"""Told apart by their `method`."""
+"""Distinguished by `method`."""
 
 
 def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe that comes with the package, or a TOML file.
+    """Read a recipe of the package by its name, or a TOML file.
 
-    overrides: such as `epochs=2` or `chest.epochs=2`, in TOML's spelling (a word needs no quotes).
+    overrides: settings such as `epochs=2` or `chest.epochs=2`, in TOML syntax (words need no quotes).
 
-    Raises ConfigError naming the setting that is unknown, missing or wrong.
+    Raises ConfigError with the name of a setting that is unknown, missing or invalid.
     """
     path = Path(name)
     if path.suffix != ".toml":
@@ -227,7 +227,7 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML file ({error}).") from error
+        raise ConfigError(f"{path}: not a TOML file ({error})", "correct its syntax") from error
     values["name"] = path.stem
     for override in overrides:
         tables, key, value = _setting(override)
@@ -245,7 +245,7 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         return _ADAPTER.validate_python(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        # Its place begins with the method, by which the kinds of recipe are told apart.
+        # Its location begins with the method, which distinguishes the kinds of recipe.
         place = ".".join(str(part) for part in first["loc"][1:]).replace("terms.", "class.", 1)
         raise ConfigError(f"{path}: {place or 'method'}: {first['msg']}", "correct this setting") from error
 
@@ -261,7 +261,7 @@ def _check_classes(recipe: Any) -> None:
 
 
 def classes_named(recipe: Recipe) -> ClassSet | None:
-    """The classes that a recipe names; None where the manifest decides."""
+    """The classes that a recipe names; None where they come from the manifest."""
     return ClassSet(recipe.classes, recipe.partial_labels) if recipe.classes else None
 
 
@@ -269,7 +269,7 @@ _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminato
 
 
 def networks_of(recipe: Any) -> list[str]:
-    """The networks (keys of TIMM_NAMES) whose pretrained weights a recipe, or any part of it, starts from."""
+    """The networks (keys of TIMM_NAMES) whose pretrained weights a recipe and its parts start from."""
     names = list(getattr(recipe, "backbones", ()))
     if getattr(recipe, "start", "") == "pretrained":
         names.append(recipe.architecture)
@@ -278,15 +278,15 @@ def networks_of(recipe: Any) -> list[str]:
 
 
 _PARTS = {"body_part": "probe", "chest": "network"}
-"""Tables of a recipe that are recipes, and their methods."""
+"""Tables of a recipe that are recipes of their own, and their methods."""
 
 
 def _setting(text: str) -> tuple[list[str], str, Any]:
-    """Of "chest.epochs=2" (["chest"], "epochs", 2)."""
+    """Parse a setting: "chest.epochs=2" gives (["chest"], "epochs", 2). Raises ConfigError."""
     name, equals, value = text.partition("=")
     *tables, key = (part.strip() for part in name.split("."))
     if not equals or not key:
-        raise ConfigError(f"--set {text!r}: write it as a setting and its value, such as epochs=2.")
+        raise ConfigError(f"--set {text!r} has no value", "write it as a setting and its value, such as epochs=2")
     try:
         return tables, key, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

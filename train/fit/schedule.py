@@ -1,4 +1,4 @@
-"""The optimiser and the course of its learning rate, from a recipe."""
+"""The optimiser and the schedule of its learning rate, from a recipe."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class Schedule(Protocol):
     """Sets the learning rate before each step."""
 
     def advance(self, done: int) -> None:
-        """Called after each step; done: steps made so far, from the first epoch on."""
+        """Called after each step. done: number of steps since the beginning of the training."""
 
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 def make_optimiser(model: torch.nn.Module, recipe: NetworkRecipe) -> torch.optim.Optimizer:
-    """Raises ConfigError where timm knows no such optimiser."""
+    """The optimiser of a recipe. Raises ConfigError where timm has no such optimiser."""
     try:
         return create_optimizer_v2(
             model,
@@ -34,11 +34,13 @@ def make_optimiser(model: torch.nn.Module, recipe: NetworkRecipe) -> torch.optim
             layer_decay=None if recipe.layer_decay == 1 else recipe.layer_decay,
         )
     except ValueError as error:
-        raise ConfigError(f"{recipe.name}: optimiser {recipe.optimiser!r}: {error}.") from error
+        raise ConfigError(
+            f"{recipe.name}: optimiser {recipe.optimiser!r}: {error}", "use a name of timm.optim.list_optimizers()"
+        ) from error
 
 
 def make_schedule(optimiser: torch.optim.Optimizer, recipe: NetworkRecipe, steps: int) -> Schedule:
-    """steps: of the whole training."""
+    """The schedule of a recipe. steps: number of steps of the whole training."""
     if recipe.schedule == "one_cycle":
         return _OneCycle(optimiser, steps)
     warmup = steps * recipe.warmup // recipe.epochs
@@ -50,7 +52,7 @@ def _rate(group: dict[str, Any]) -> float:
 
 
 class _OneCycle(torch.optim.lr_scheduler.OneCycleLR):  # type: ignore[misc]  # torch is Any to the type checker
-    """PyTorch's, as in the paper's code: up from rate / 25 and down to a ten-thousandth of that."""
+    """PyTorch's schedule, as in the paper's code: from rate / 25 up to rate, and down to rate / 250,000."""
 
     def __init__(self, optimiser: torch.optim.Optimizer, steps: int) -> None:
         moves = "betas" in optimiser.defaults or "momentum" in optimiser.defaults
@@ -64,7 +66,7 @@ class _OneCycle(torch.optim.lr_scheduler.OneCycleLR):  # type: ignore[misc]  # t
 
 
 class _Cosine(CosineLRScheduler):  # type: ignore[misc]  # timm is Any to the type checker
-    """timm's, which needs no state but the number of steps."""
+    """timm's schedule, whose only state is the number of steps."""
 
     def advance(self, done: int) -> None:
         self.step_update(done)

@@ -1,9 +1,9 @@
-"""Choosing and calibrating on dev: by leaving sources out, and patients where that cannot score.
+"""Choice of the decay and calibration on dev, by cross-validation over sources and over patients.
 
-Inside one source a class can be told by the source's look, so every source is
-left out in turn. What that cannot measure is measured by leaving patients out:
-a class that only one source has enough of, and adults against children, who
-stand side by side in one source only (elsewhere the source gives the age away).
+The appearance of a source can identify the class, so every source is left out
+in turn. Patients are left out where this is not possible: for a class that only
+one source has enough images of, and for adults against children, since few
+sources have both (in the others the source identifies the age).
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SMALLEST_FOLD = 15
-"""A source with fewer images is never held out."""
+"""Smallest number of images of a source that is held out."""
 LEAST_KEPT = 50
-"""A fold scores only the classes of which this many images remain to learn from."""
+"""Smallest number of remaining training images of a class that a fold scores."""
 PATIENT_FOLDS = 3
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What the last layer is fitted on.
+    """Data for the last layer.
 
-    frame: the manifest's rows. features: (1 + views, n, f), the plain view
+    frame: the manifest's rows. features: (1 + views, n, f), the view without augmentation
     first. classes: those of the rows. source_power, augmented_share: as in the recipe. margins: (n,), of
-    child over adult by a network that has not seen the image, which `rule`
-    makes log-odds of; without a rule the last layer alone tells these apart.
+    child over adult, from a network that was not trained on the image; `rule` converts them
+    to log-odds. Without a rule only the last layer separates the pair.
     """
 
     frame: pd.DataFrame
@@ -56,7 +56,7 @@ class Dataset:
 
     @property
     def pair(self) -> tuple[str, ...]:
-        """Classes that augmented views tell apart too, such as an adult's chest and a child's; none without a pair."""
+        """The classes that are also trained on augmented views, such as both chests; empty without a pair."""
         return self.classes.pair or ()
 
     @property
@@ -68,7 +68,7 @@ class Dataset:
         return np.asarray(self.frame["dataset"])
 
     def fit_layer(self, chosen: np.ndarray, decay: float) -> tuple[np.ndarray, np.ndarray]:
-        """The last layer, from the rows where `chosen` (n,) is true."""
+        """(layer, bias), (classes, f) and (classes,), fitted on the rows where `chosen` (n,) is true."""
         plain = self._examples(self.features[:1], chosen)
         augmented = self._examples(self.features, chosen & np.isin(self.labels, self.pair))
         within = [self.classes.index(name) for name in self.pair]
@@ -84,15 +84,15 @@ class Dataset:
         )
 
     def scored(self, fold: np.ndarray) -> np.ndarray:
-        """Indices of the rows of a fold, (n,) booleans, whose class keeps LEAST_KEPT images elsewhere."""
+        """Indices of the rows of a fold, (n,) booleans, whose class has LEAST_KEPT images outside the fold."""
         kept = [name for name in self.classes if (self.labels[~fold] == name).sum() >= LEAST_KEPT]
         return np.nonzero(fold & np.isin(self.labels, kept))[0]
 
     def held_out(self, folds: Sequence[np.ndarray], decay: float) -> Predictions:
-        """Predictions on each fold, (n,) booleans, by a layer that has not seen it.
+        """Predictions on each fold, (n,) booleans, from a layer fitted on the other rows.
 
-        A fold scores only the classes that keep LEAST_KEPT images elsewhere;
-        partial labels are learned from, not scored.
+        A fold scores only the classes that have LEAST_KEPT images outside it.
+        Rows with partial labels are used for fitting and not scored.
         """
         logits, rows = [np.zeros((0, len(self.classes)))], [np.zeros(0, int)]
         for fold in folds:
@@ -135,7 +135,7 @@ class Predictions:
 
 
 def choose(data: Dataset, decays: Sequence[float], accuracy: float) -> tuple[float, dict[str, Any]]:
-    """The decay with the best score, and everything that was measured on the way.
+    """The decay with the best score, and all measured figures.
 
     A class's score is its F1 over left-out sources, or over left-out
     patients, or the mean of both where both were measured; the score of a
@@ -173,23 +173,22 @@ def choose(data: Dataset, decays: Sequence[float], accuracy: float) -> tuple[flo
 
 
 def check_sources(data: Dataset) -> None:
-    """Raises ConfigError where no source can be held out; to be called before hours of training."""
+    """Raise ConfigError where no source can be held out; called before the training, which can take hours."""
     if not any(len(data.scored(fold)) for fold in source_folds(data)):
         raise ConfigError(
-            f"no source can be left out: of no class would {LEAST_KEPT} images of another source remain. This "
-            "recipe needs the manifest's column 'dataset' with two sources or more",
-            "name the sources there, or use the recipe mobilenetv1, which needs none",
+            f"no source can be left out: no class would keep {LEAST_KEPT} images of other sources",
+            "name two sources or more in the manifest's column 'dataset', or use the recipe mobilenetv1",
         )
 
 
 def source_folds(data: Dataset) -> list[np.ndarray]:
-    """One fold a source that is large enough."""
+    """One fold for each source with SMALLEST_FOLD images or more."""
     names, counts = np.unique(data.sources, return_counts=True)
     return [data.sources == name for name, count in zip(names, counts) if count >= SMALLEST_FOLD]
 
 
 def patient_folds(data: Dataset) -> dict[str, list[np.ndarray]]:
-    """Folds of patients for the sources that have something `relevant`."""
+    """Folds of patients, by source, for the sources with `relevant` classes."""
     groups = group_of(data.frame)
     folds = {}
     for name in np.unique(data.sources):
@@ -199,7 +198,7 @@ def patient_folds(data: Dataset) -> dict[str, list[np.ndarray]]:
 
 
 def _by_patient(labels: np.ndarray, groups: np.ndarray, inside: np.ndarray) -> list[np.ndarray]:
-    """PATIENT_FOLDS folds, (n,) booleans, of the rows `inside`; each patient is in one, each class in all of them.
+    """PATIENT_FOLDS folds, (n,) booleans, of the rows `inside`, by patient and stratified by class.
 
     The order of the rows does not matter: they are sorted first.
     """
@@ -209,7 +208,7 @@ def _by_patient(labels: np.ndarray, groups: np.ndarray, inside: np.ndarray) -> l
     rows = rows[np.lexsort((labels[rows], groups[rows]))]
     folds = []
     with warnings.catch_warnings():
-        # A class of fewer images than folds: it is in some of them only.
+        # scikit-learn warns where a class has fewer images than there are folds.
         warnings.simplefilter("ignore", UserWarning)
         splitter = StratifiedGroupKFold(PATIENT_FOLDS, shuffle=True, random_state=0)
         for _, left_out in splitter.split(rows, labels[rows], groups[rows]):
@@ -226,13 +225,13 @@ def mixed_sources(data: Dataset) -> list[str]:
 
 
 def chest_folds(data: Dataset) -> list[np.ndarray]:
-    """Folds, (n,) booleans, in which every chest of known age is left out once; together they hold all of these.
+    """Folds, (n,) booleans, that together contain every chest of known age once.
+
+    Sources with adults and children are divided by patient. Any other source
+    is left out as a whole: in one of those folds, or in a fold of its own if it
+    has more than half of the images of a class.
 
     Raises ConfigError where a class of the pair has fewer images than there are folds.
-
-    Where adults and children stand side by side, by patient; any other source
-    as a whole: with one of those folds where it is small, alone where it
-    holds most of a class.
     """
     chests, groups = np.isin(data.labels, data.pair), group_of(data.frame)
     mixed = mixed_sources(data)
@@ -258,7 +257,8 @@ def chest_folds(data: Dataset) -> list[np.ndarray]:
 
 
 def relevant(data: Dataset, source: str) -> list[str]:
-    """Classes that only this source has enough of, and both chests where it has enough of both."""
+    """Classes with LEAST_KEPT images in this source and fewer in all others, and the pair where this source has
+    LEAST_KEPT images of both its classes."""
     inside = data.sources == source
     enough = [name for name in data.classes if (data.labels[inside] == name).sum() >= LEAST_KEPT]
     alone = [name for name in enough if (data.labels[~inside] == name).sum() < LEAST_KEPT]

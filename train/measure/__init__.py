@@ -1,1 +1,1 @@
-"""Evaluation: metrics with intervals, reports, tables, the model card."""
+"""Evaluation: metrics with intervals, reports, tables and the model card."""

@@ -1,8 +1,8 @@
-"""Bootstrap intervals: whole groups (patients) are drawn again and again, all replicates at once.
+"""Bootstrap intervals by resampling groups (patients) with replacement.
 
-Every figure here is a function of sums over images (counts of a confusion
-matrix, confidences in a bin), so a replicate needs only the sums by group and
-how often each group was drawn: one matrix product instead of a loop.
+Each figure is a function of sums over images (counts of a confusion
+matrix, confidences in a bin), so a replicate needs only the sums of each group and
+the number of times that it was drawn: a matrix product instead of a loop.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import numpy as np
 
 REPLICATES = 1000
 DRAWS_AT_ONCE = 4_000_000
-"""Groups drawn in one go, so that a million images need no gigabytes."""
+"""Groups drawn at once, which limits the memory use."""
 
 
 def resample(columns: np.ndarray, groups: np.ndarray, seed: int = 0, replicates: int = REPLICATES) -> np.ndarray:
-    """Sums of each column: as they are in row 0, under resampling of whole groups in the others.
+    """Sums of each column: of the data in row 0, of bootstrap replicates in the other rows.
 
-    columns: (n, k) numbers of each image. groups: (n,) names; as many are
-    drawn as there are, with replacement. The same seed and groups give the
-    same draws, so that figures can be compared replicate by replicate.
+    columns: (n, k) numbers of each image. groups: (n,) names; each replicate draws
+    as many groups as there are, with replacement. The same seed and groups give the
+    same draws, so that replicates of two models can be paired.
 
     Returns (1 + replicates, k) float64.
     """
@@ -41,8 +41,8 @@ def resample(columns: np.ndarray, groups: np.ndarray, seed: int = 0, replicates:
 def span(figure: np.ndarray) -> dict[str, float] | None:
     """Value and 95% percentile interval of a figure.
 
-    figure: (1 + replicates,), the value itself first. None where it could not
-    be measured; replicates that could not (a class was not drawn) are left out.
+    figure: (1 + replicates,), the value first. Returns None where the value is nan.
+    Replicates that are nan (a class was not drawn) are left out.
     """
     if np.isnan(figure[0]):
         return None

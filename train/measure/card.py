@@ -1,4 +1,4 @@
-"""The model card: what a model file says of itself, and what was measured of it, in words."""
+"""The model card, from the properties of a model file and its measured figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worker.inference.tree import Tree
 def write_card(model: Path, figures: dict[str, Any], target: Path, notes: str = "") -> None:
     """Write MODEL_CARD.md from the model's properties and the metrics.json of `evaluate`.
 
-    notes: Markdown for what neither of them knows, such as the model's limits.
+    notes: Markdown to add, such as the model's limits.
 
     Raises ConfigError where the figures were measured on another file.
     """
@@ -27,7 +27,7 @@ def write_card(model: Path, figures: dict[str, Any], target: Path, notes: str = 
         raise ConfigError(
             f"the figures are of the model {figures['model']['name']} {figures['model']['version']}, "
             f"the file is {card.name} {card.version}",
-            "evaluate it first",
+            "run dicom-router-train evaluate on this file first",
         )
     data = card.training_data
     method = data.get("method", "probe")
@@ -63,9 +63,9 @@ def write_card(model: Path, figures: dict[str, Any], target: Path, notes: str = 
 
 
 def _partial(classes: ClassSet, images: dict[str, int]) -> str:
-    """A paragraph for each partial label that was learned from."""
+    """A paragraph for each partial label in the training data."""
     return "".join(
-        f'{images[label]} images labelled `{label}` were learned from as "one of {", ".join(several)}".\n\n'
+        f'{images[label]} images labelled `{label}` were used in training as "one of {", ".join(several)}".\n\n'
         for label, several in classes.partial.items()
         if images.get(label)
     )

@@ -1,4 +1,4 @@
-"""Several models side by side: one table from what `evaluate` wrote of each."""
+"""A table that compares several models, from the results of `evaluate`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """What `evaluate` wrote into one folder; predictions are None where that file is missing."""
+    """Results of `evaluate` in a folder; predictions are None where predictions.csv is missing."""
 
     folder: Path
     figures: dict[str, Any]
@@ -31,7 +31,7 @@ class Result:
 
 
 def read_result(folder: Path) -> Result:
-    """Raises ConfigError where the folder has no metrics.json of `evaluate`."""
+    """Read a folder with results. Raises ConfigError where it has no metrics.json of `evaluate`."""
     import pandas as pd
 
     path = folder / "metrics.json"
@@ -52,11 +52,11 @@ def read_result(folder: Path) -> Result:
 
 
 def difference(first: Result, second: Result) -> dict[str, float] | None:
-    """Macro-F1 of `second` less that of `first`, with its paired 95% bootstrap interval.
+    """Macro-F1 of `second` minus that of `first`, with its paired 95% bootstrap interval.
 
-    Both are drawn together, on the images that both judged, so that what is
-    hard for both does not widen the interval. None where predictions are
-    missing, the classes differ, no image is common, or one has another truth.
+    Each replicate uses the same images for both models, so that images that are difficult for
+    both do not widen the interval. None where predictions are missing, the classes
+    differ, there is no common image, or an image has two different true classes.
     """
     classes = first.figures["confusion"]["classes"]
     if first.predictions is None or second.predictions is None or second.figures["confusion"]["classes"] != classes:
@@ -74,7 +74,7 @@ def difference(first: Result, second: Result) -> dict[str, float] | None:
 
 
 def read_speeds(path: Path) -> dict[str, float]:
-    """Images a second by model name, from a benchmark's CSV; of several rows of one model the fastest.
+    """Images a second by model name, from a benchmark's CSV; the fastest row of each model.
 
     Raises ConfigError where the columns `model` and `images_per_second` are missing.
     """
@@ -89,13 +89,13 @@ def read_speeds(path: Path) -> dict[str, float]:
             try:
                 speed = float(row["images_per_second"])
             except (TypeError, ValueError):
-                continue  # a row that was not measured
+                continue  # the row has no measured value
             speeds[row["model"]] = max(speed, speeds.get(row["model"], 0.0))
     return speeds
 
 
 def rows_of(results: Sequence[Result], speeds: dict[str, float]) -> list[dict[str, str]]:
-    """A row a model, in the order given; differences are to the first."""
+    """A row for each model, in the given order; differences are to the first model."""
     keys = {
         "macro-F1": "macro_f1",
         "chests merged": "macro_f1_merged_chests",
@@ -122,7 +122,7 @@ def rows_of(results: Sequence[Result], speeds: dict[str, float]) -> list[dict[st
                 else f"{change['value']:+.3f} ({change['low']:+.3f} to {change['high']:+.3f})",
             }
         )
-    # A column that no model fills says nothing.
+    # Leave out columns that are empty for all models.
     filled = [title for title in rows[0] if any(row[title] for row in rows)]
     return [{title: row[title] for title in filled} for row in rows]
 
@@ -132,7 +132,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def write_table(rows: Sequence[dict[str, str]], target: Path) -> str:
-    """Write the rows as CSV or, by any other suffix, as Markdown; what was written."""
+    """Write the rows as CSV or, with any other suffix, as Markdown; returns the written text."""
     if target.suffix.lower() == ".csv":
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

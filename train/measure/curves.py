@@ -1,4 +1,4 @@
-"""How far probabilities can be believed: reliability by bin, and risk against coverage."""
+"""Calibration of probabilities: reliability diagrams and risk-coverage curves."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 
 BINS = 15
 CURVE_POINTS = 200
-"""Points of a risk-coverage curve that are kept; a picture shows no more."""
+"""Points of a risk-coverage curve that are kept, enough for a picture."""
 
 
 def bin_columns(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """(n, 3 * BINS): each image's 1, confidence and rightness in the column of its bin.
+    """(n, 3 * BINS): 1, confidence and correctness of each image, in the columns of its bin.
 
-    Summed over images: how many are in each bin, and their confidence and right answers.
+    The sums over images are the number of images in each bin, their confidence, and their right answers.
     """
     bins = np.eye(BINS)[np.minimum((confidence * BINS).astype(int), BINS - 1)]
     return np.hstack([bins, bins * confidence[:, None], bins * right[:, None]])
@@ -49,8 +49,8 @@ def reliability(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
 def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
     """The share of wrong answers when only the most confident images are answered (El-Yaniv and Wiener 2010).
 
-    Images of one confidence are answered together, each counting their mean,
-    so that the order of a file changes nothing.
+    Images with equal confidence are answered together and each gets their mean risk,
+    so that the order of the images does not matter.
 
     Returns `aurc`, the mean risk over all coverages, and `curve`, pairs of
     coverage and risk, from the most confident image to all.

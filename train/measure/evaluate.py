@@ -1,4 +1,4 @@
-"""Measuring the ONNX file that the worker runs."""
+"""Evaluation of a model file on a split of a manifest."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BATCH = 16
-UNSEEN = "images of sources that the model had not seen"
-"""What temperature and thresholds come from, unless the model file says otherwise."""
+UNSEEN = "images of sources that were not in training"
+"""Origin of temperature and thresholds, where the model file does not state it."""
 
 
 def evaluate(
@@ -47,16 +47,19 @@ def evaluate(
     splits: Path | None = None,
     licences: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Judge every image of a split; writes metrics.json, metrics.md, predictions.csv and report.html into `out`.
+    """Classify every image of a split; writes metrics.json, metrics.md, predictions.csv and report.html into `out`.
 
-    The images take the worker's way: its decoder, preparation and model
-    file. The classes are the model's. Rows with a partial label are left
+    Decoder, preparation and classifier are those of the worker. The classes
+    are the model's. Rows with a partial label are left
     out; files that cannot be read are counted and left out.
 
-    dicom: a folder of DICOM files to judge and show beside the manifest's.
-    images: whether the report may hold pictures and file names. validation:
-    what `fit` wrote; where not given, what the model file carries of it.
+    dicom: a folder of DICOM files to classify and show in the report.
+    images: whether the report contains pictures and file names. validation: the
+    validation.json of `fit`; None for the one beside the model, or the figures in the model file.
     splits, licences: as for read_manifest.
+
+    Returns the figures of metrics.json. Raises ConfigError where no row of the split has one of the
+    model's classes, or none can be read.
     """
     classifier = Classifier(model, "auto", 2)
     card, facts = classifier.card, read_facts(model)
@@ -120,7 +123,7 @@ def evaluate(
 
 
 def _judge(classifier: Classifier, frame: pd.DataFrame) -> tuple[Judged, dict[str, int]]:
-    """The readable images judged, and how many were not, by kind of error."""
+    """Predictions for the readable images, and the number of unreadable files by kind of error."""
     from worker.console import progress
 
     logits, read, strange = [], np.zeros(len(frame), bool), np.zeros(len(frame), bool)
@@ -142,7 +145,7 @@ def _judge(classifier: Classifier, frame: pd.DataFrame) -> tuple[Judged, dict[st
                 logits.append(classifier.logits(np.stack(batch)))
     if not logits:
         raise ConfigError(
-            "not one image of the split could be read",
+            f"none of {len(frame)} images of the split could be read",
             "check the paths in the manifest",
         )
     names = [part.name for part in classifier.card.classes]
@@ -159,7 +162,7 @@ def _judge(classifier: Classifier, frame: pd.DataFrame) -> tuple[Judged, dict[st
 
 
 def predictions_of(judged: Judged, classes: Sequence[str]) -> pd.DataFrame:
-    """A row an image: file, group (a number a patient), truth, predicted, answered, and a column p_CLASS each."""
+    """A row for each image: file, group (number of the patient), truth, predicted, answered, and p_CLASS columns."""
     import pandas as pd
 
     names = np.array(classes)

@@ -1,4 +1,4 @@
-"""What a model says of each image of an evaluation."""
+"""Predictions of a model for the images of an evaluation."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Judged:
-    """The images of a split and what the model says of them.
+    """The images of a split and the model's predictions.
 
     frame: rows of the manifest. logits: (n, classes). probabilities: (n,
     classes) calibrated. truth, predicted: (n,) class indices. thresholds:
-    (classes,). answered: (n,) whether the verdict is an answer, not a review.
-    strange: (n,) bool, whether the picture does not look like an X-ray.
+    (classes,). answered: (n,) booleans, whether the confidence reaches the threshold of the predicted class.
+    strange: (n,) booleans, whether the picture does not look like an X-ray.
     """
 
     frame: pd.DataFrame

@@ -1,7 +1,7 @@
-"""What was measured by leaving sources out, as `fit` noted it.
+"""Figures of the cross-validation over sources, from the validation.json of `fit`.
 
-A class that comes from one source can be learned by that source's look, so
-these figures stand beside those of any other split.
+A model can recognise a class by the appearance of its only source, so the report
+shows these figures with those of the evaluated split.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ KEPT = ("score", "f1_left_out_sources", "f1_left_out_patients", "by_source")
 
 
 def left_out(validation: Path | None, model: Path, facts: Facts) -> dict[str, Any] | None:
-    """The figures of the setting that was chosen, or None where nothing is known.
+    """The figures of the chosen setting, or None where there are none.
 
-    validation: what `fit` wrote. Where it is not given: a validation.json
-    beside the model file if it tells of the same calibration, else what the
-    model file carries.
+    validation: the validation.json of `fit`. None: a validation.json
+    beside the model file if it has the same calibration, else the figures in the
+    model file.
 
-    Raises ConfigError where a given file is not JSON, or is of another model.
+    Raises ConfigError where a given file is not JSON, or belongs to another model.
     """
     if validation is not None:
         measured = _read(validation)
         if measured.get("calibration") != facts.calibration:
             raise ConfigError(
                 f"{validation}: its calibration is not that of {model}",
-                "give the one of the same run",
+                "give the validation.json of the same run",
             )
         return _chosen(measured)
     beside = model.with_name("validation.json")
@@ -52,7 +52,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _chosen(measured: dict[str, Any]) -> dict[str, Any] | None:
-    """The chosen setting of several, or the figures themselves where there was nothing to choose."""
+    """The figures of the chosen decay, or all figures where the method chooses no decay."""
     candidates = measured.get("decays") or {"": measured}
     name = str(measured.get("chosen_decay", max(candidates, key=lambda decay: candidates[decay].get("score", 0))))
     found = {key: candidates[name][key] for key in KEPT if key in candidates.get(name, {})}

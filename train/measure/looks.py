@@ -1,9 +1,9 @@
-"""Whether raw DICOM X-rays, once prepared, look as the images of a manifest do.
+"""Comparison of prepared DICOM X-rays with the images of a manifest.
 
-Those who publish X-rays as pictures have windowed them to 8 bits; a DICOM
-arrives raw. The preparation must bring both to one look, or a model that was
-measured on pictures meets something else in service. The eye compares the
-contact sheets of the report; the figures here compare the gray values.
+Published X-ray pictures were windowed to 8 bits; DICOM files contain raw
+values. After preparation both must have similar gray values, or figures measured
+on pictures do not apply to DICOM files. The report shows contact sheets for a
+visual comparison; the figures of this module compare the gray values.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = (".dcm", ".dicom", ".dic", ".ima", "")
 MOST_FILES = 500
-"""Files of a folder that are judged; a contact sheet of more is not looked at."""
+"""Largest number of files of a folder that are classified and shown on the contact sheet."""
 REFERENCES = 60
-"""Images of the manifest, of each class, that stand for its look."""
+"""Images of the manifest for each class that are compared."""
 BLACK = 1e-3
-"""Gray values up to this are a margin."""
+"""Largest gray value (0..1) of a margin."""
 TONES = 32
 FIGURES: dict[str, Callable[[np.ndarray], float]] = {
     "mean": lambda gray: float(gray.mean()),
@@ -44,15 +44,15 @@ FIGURES: dict[str, Callable[[np.ndarray], float]] = {
     "median": lambda gray: float(np.median(gray)),
     "95th percentile": lambda gray: float(np.percentile(gray, 95)),
 }
-"""What is compared, of gray values 0..1 without margins."""
+"""Compared figures, of gray values 0..1 without margins."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """An image as the model sees it.
+    """A prepared image.
 
-    square: (size, size) float32, 0..1, padded. gray: the same without its
-    black margins, be they padding or the picture's own.
+    square: (size, size) float32, 0..1, padded. gray: the same without
+    black margins, from padding or in the picture.
     """
 
     square: np.ndarray
@@ -60,7 +60,7 @@ class Look:
 
     @classmethod
     def of(cls, prepared: np.ndarray, card: ModelCard) -> Look:
-        """prepared: (1, size, size) float32, normalised, as Classifier.prepare gives it."""
+        """From prepared pixels: (1, size, size) float32, normalised, as Classifier.prepare returns them."""
         square = np.clip(prepared[0] * card.std + card.mean, 0, 1)
         bright = square > BLACK
         rows, columns = np.nonzero(bright.any(1))[0], np.nonzero(bright.any(0))[0]
@@ -70,11 +70,11 @@ class Look:
 
     @classmethod
     def of_file(cls, path: str, classifier: Classifier) -> Look:
-        """Raises BadInput."""
+        """From a file. Raises BadInput where it cannot be read."""
         return cls.of(classifier.prepare(read_file(Path(path)).pixels), classifier.card)
 
     def tones(self) -> np.ndarray:
-        """(TONES,): share of the gray values in each of equal steps from black to white."""
+        """(TONES,) histogram of the gray values, as shares."""
         return np.histogram(self.gray, TONES, (0, 1))[0] / self.gray.size
 
 
@@ -82,8 +82,8 @@ class Look:
 class Exhibit:
     """One DICOM file of the contact sheet.
 
-    stored: dtype and range as decoded. seen: what an eye sees, where the
-    folder's manifest says so. look: None where the file was not decoded.
+    stored: dtype and range as decoded. seen: the body part according to the
+    folder's manifest, or "". look: None where the file was not decoded.
     """
 
     file: str
@@ -94,14 +94,17 @@ class Exhibit:
 
 
 def judge_folder(folder: Path, classifier: Classifier) -> list[Exhibit]:
-    """A verdict on every DICOM file of a folder, as the worker would give it; refusals are verdicts too.
+    """The worker's verdict on every DICOM file of a folder; an error is a verdict too.
 
-    A manifest.csv in the folder may say in a column `body part` what each
-    `file` shows. Raises ConfigError where the folder holds no DICOM file.
+    A manifest.csv in the folder may have columns `file` and `body part`, which the
+    report shows. Raises ConfigError where the folder holds no DICOM file.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix.lower() in SUFFIXES)
     if not files:
-        raise ConfigError(f"{folder}: holds no DICOM file (looked for *.dcm, *.dicom, *.dic, *.ima and no suffix).")
+        raise ConfigError(
+            f"{folder}: holds no DICOM file",
+            "name a folder with files *.dcm, *.dicom, *.dic, *.ima, or without a suffix",
+        )
     if len(files) > MOST_FILES:
         log.warning(f"{folder}: {len(files)} files; the first {MOST_FILES} are judged")
     seen = _seen(folder / "manifest.csv")
@@ -131,16 +134,16 @@ def _judge(path: Path, name: str, seen: str, classifier: Classifier) -> Exhibit:
 
 
 def compare_looks(exhibits: Sequence[Exhibit], frame: pd.DataFrame, classifier: Classifier) -> dict[str, Any]:
-    """Outcomes of the DICOM files, and their gray values beside those of a manifest's images of the same class.
+    """Outcomes of the DICOM files, and their gray values compared with images of the same class in a manifest.
 
     frame: rows of the manifest that can be read.
 
-    Returns `files`, `outcomes` (counts), `reasons` of refusal (counts),
-    `images` compared, `looks` and `tones`. Looks has, for each class that a
-    DICOM was taken for and the manifest has, and each of FIGURES: `low`,
-    `median`, `high`, the middle 95% of the manifest's images; `dicom`, the
-    median of the `n` DICOM X-rays; `within`, how many of those lie between
-    low and high. Tones are mean histograms over the same mix of classes.
+    Returns `files`, `outcomes` (counts), `reasons` of errors (counts),
+    `images` compared, `looks` and `tones`. `looks` has, for each predicted class of a
+    DICOM file that is in the manifest, and for each of FIGURES: `low`,
+    `median` and `high`, the middle 95% of the manifest's images; `dicom`, the
+    median of the `n` DICOM X-rays; `within`, the number of these between
+    low and high. `tones` are mean histograms, weighted to the same mix of classes.
     """
     looks: dict[str, Any] = {}
     tones, compared = {"manifest": np.zeros(TONES), "dicom": np.zeros(TONES)}, {"manifest": 0, "dicom": 0}

@@ -12,13 +12,13 @@ from train.measure.bootstrap import resample, span
 from train.measure.curves import bin_columns, ece_of_sums, reliability, risk_coverage
 
 CHESTS = PAPER.partial["chest"]
-"""Adult and child: told apart where a model has both among its classes."""
+"""Adult and child; compared where a model has both classes."""
 AGE_BANDS = ((0, 5), (6, 10), (11, 15))
 """Years, both ends included; a child is younger than 16."""
 
 
 def rates(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(recall, precision, F1), each (..., classes); nan where a class is not among the truth.
+    """(recall, precision, F1), each (..., classes); nan where no image has the class.
 
     confusion: (..., classes, classes), rows the truth, columns the predictions.
     """
@@ -31,12 +31,12 @@ def rates(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def confusion_columns(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """(n, classes * classes): 1 where an image counts in the confusion matrix, for `resample`."""
+    """(n, classes * classes): 1 in the cell of the confusion matrix of each image, for `resample`."""
     return np.eye(classes * classes)[truth * classes + predicted]
 
 
 def f1_by_class(truth: np.ndarray, predicted: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(recall, precision, F1), each (classes,); nan where a class is not among the truth."""
+    """(recall, precision, F1), each (classes,); nan where no image has the class."""
     return rates(np.bincount(truth * classes + predicted, minlength=classes * classes).reshape(classes, classes))
 
 
@@ -60,7 +60,7 @@ def measure(
     (n,) patients. ages: (n,) years, nan where unknown. thresholds: (classes,).
     classes: their names.
 
-    Figures of adults against children are there where both are classes.
+    Figures of adults against children are included where both are classes.
     """
     count = len(classes)
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
@@ -125,7 +125,7 @@ def _chests(
     among = np.isin(truth, (adult, child))
     balanced = None
     if all((truth == index).any() for index in (adult, child)):
-        # Between the two chests only, whatever else the image might have been taken for.
+        # Compare the probabilities of the two chests only, whichever class is most probable.
         says_child = (probabilities[:, child] > probabilities[:, adult])[among].astype(int)
         pairs = confusion_columns((truth[among] == child).astype(int), says_child, 2)
         balanced = span(rates(resample(pairs, groups[among]).reshape(-1, 2, 2))[0].mean(1))

@@ -1,4 +1,4 @@
-"""What a report wants to know of an ONNX file beyond what the worker reads of it."""
+"""Facts of a model file for reports, beyond those that the worker reads."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from train.data.classes import PAPER, ClassSet
 
 @dataclass(frozen=True)
 class Facts:
-    """parameters: numbers in the weights. megabytes: of the file. calibration, metrics: properties as they stand.
+    """parameters: number of weights. megabytes: size of the file. calibration, metrics: properties of the file.
 
-    classes: of the outputs, with the partial labels that the model learned from.
+    classes: of the outputs, with the partial labels used in training.
     """
 
     parameters: int
@@ -27,12 +27,12 @@ class Facts:
 
 
 def read_facts(path: Path) -> Facts:
-    """Facts of a file that worker.inference.classifier has accepted."""
+    """Read the facts of a valid model file (see worker.inference.card)."""
     import onnx
 
     model = onnx.load(path)
     properties = {entry.key: entry.value for entry in model.metadata_props}
-    shapes = onnx.TensorProto.INT64  # a graph's integers of 64 bits are shapes and axes, never weights
+    shapes = onnx.TensorProto.INT64  # 64-bit integers of a graph are shapes and axes, not weights
     return Facts(
         parameters=sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer if tensor.data_type != shapes),
         megabytes=round(path.stat().st_size / 1e6, 1),
@@ -45,6 +45,6 @@ def read_facts(path: Path) -> Facts:
 def _classes(properties: dict[str, str]) -> ClassSet:
     names = tuple(entry["name"] for entry in json.loads(properties["classes"]))
     partial = json.loads(properties.get("partial_labels", "null"))
-    if partial is None:  # a model of an earlier version
+    if partial is None:  # the model was exported by an earlier version
         return PAPER.only(names)
     return ClassSet(names, {label: tuple(several) for label, several in partial.items()})

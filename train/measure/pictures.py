@@ -1,7 +1,7 @@
-"""Figures of a report, in one style: SVG that takes its colours and its font from the page.
+"""Figures of a report as SVG, with the colours and the font of the page.
 
-The text stays text, so that it can be read out, searched and enlarged; the
-colours are the page's variables, so that they turn with its light and dark.
+Text is kept as text, for screen readers and search. The colours are CSS variables
+of the page, so that they follow its light and dark schemes.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ COLOURS = {
     "#000003": "var(--first)",
     "#000004": "var(--second)",
 }
-"""Stand-ins that no figure uses otherwise, and the page's variables that replace them."""
+"""Placeholder colours that no figure uses otherwise, and the CSS variables that replace them."""
 INK, FAINT, FIRST, SECOND = COLOURS
 WIDTH, HEIGHT = 4.4, 3.3
-"""Inches; as wide as a phone, so that the letters keep their size there."""
+"""Inches; the width of a phone, where the text is then not scaled down."""
 
 STYLE = {
     "svg.fonttype": "none",
@@ -61,21 +61,21 @@ def reliability_picture(calibration: dict[str, Any]) -> str:
             sizes = [12 + 70 * row["n"] / most for row in bins]
             label = f"{key} scaling: ECE {calibration[key]['ece']:.3f}"
             axes.scatter(x, y, s=sizes, color=colour, marker=marker, label=label, linewidths=0)
-        axes.set(xlabel="probability of the answer", ylabel="share that is right", xlim=(0, 1.03), ylim=(0, 1.03))
+        axes.set(xlabel="probability of the answer", ylabel="share of right answers", xlim=(0, 1.03), ylim=(0, 1.03))
         axes.legend(loc="lower right", markerscale=0.7)
 
     return _svg("reliability", draw)
 
 
 def risk_coverage_picture(curve: Sequence[Sequence[float]], coverage: float, accuracy: float | None) -> str:
-    """Share of wrong answers against the share of answered images, with the thresholds' own point."""
+    """Share of wrong answers against the share of answered images, with the point of the model's thresholds."""
 
     def draw(axes: Axes) -> None:
         x, y = [point[0] for point in curve], [100 * point[1] for point in curve]
         axes.plot(x, y, color=FIRST, label="most confident first")
         if accuracy is not None:
             axes.plot(coverage, 100 * (1 - accuracy), "D", color=SECOND, markersize=7, label="this model's thresholds")
-        axes.set(xlabel="share of the images that is answered", ylabel="wrong among the answered (%)", xlim=(0, 1.03))
+        axes.set(xlabel="share of answered images", ylabel="wrong among the answered (%)", xlim=(0, 1.03))
         axes.set_ylim(bottom=-0.02 * axes.get_ylim()[1])
         axes.legend(loc="upper left")
 
@@ -83,14 +83,14 @@ def risk_coverage_picture(curve: Sequence[Sequence[float]], coverage: float, acc
 
 
 def tones_picture(tones: dict[str, list[float]]) -> str:
-    """Mean histograms of the prepared images, those of the manifest and the DICOM files."""
+    """Mean histograms of the prepared images of the manifest and of the DICOM files."""
 
     def draw(axes: Axes) -> None:
         for key, label, colour in (("manifest", "images of the manifest", FIRST), ("dicom", "DICOM X-rays", SECOND)):
             steps = len(tones[key])
             edges = [step / max(1, steps) for step in range(steps + 1)]
             axes.stairs([100 * share for share in tones[key]], edges, color=colour, label=label, linewidth=1.6)
-        axes.set(xlabel="gray value as the model sees it (0 black, 1 white)", ylabel="share of the pixels (%)")
+        axes.set(xlabel="gray value after preparation (0 black, 1 white)", ylabel="share of the pixels (%)")
         axes.set_xlim(0, 1)
         axes.legend(loc="upper center")
 
@@ -98,7 +98,7 @@ def tones_picture(tones: dict[str, list[float]]) -> str:
 
 
 def _svg(name: str, draw: Callable[[Axes], None]) -> str:
-    """A picture as an <svg> element for the middle of a page; the page says in words what it shows."""
+    """A picture as an <svg> element to embed in a page, hidden from screen readers since the page describes it."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -109,9 +109,11 @@ def _svg(name: str, draw: Callable[[Axes], None]) -> str:
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = file.getvalue()
     text = text[text.index("<svg") :].replace("<svg ", '<svg aria-hidden="true" ', 1)
-    text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)  # would rule the whole page
-    text = re.sub(r'<g id="[^"]*">', "<g>", text)  # the same in every figure, and nothing points to them
-    text = re.sub(r"font-family: [^;\"]*; ", "", text)  # the page's
+    text = re.sub(
+        r"<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL
+    )  # it would apply to the whole page
+    text = re.sub(r'<g id="[^"]*">', "<g>", text)  # the ids repeat in every figure and are not referenced
+    text = re.sub(r"font-family: [^;\"]*; ", "", text)  # inherit the font of the page
     for stand_in, variable in COLOURS.items():
         text = text.replace(stand_in, variable)
     return text

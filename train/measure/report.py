@@ -1,4 +1,4 @@
-"""The report of an evaluation: one HTML page that needs nothing beside itself."""
+"""The report of an evaluation: an HTML page without external files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MOST_MISTAKES = 24
 MOST_EXHIBITS = 60
 REFERENCES_BY_CLASS = 2
-"""Images of each class of the manifest that stand beside the DICOM files."""
+"""Images of each class of the manifest that are shown with the DICOM files."""
 THUMBNAIL = 168
 """Side in pixels."""
 
@@ -35,8 +35,8 @@ def write_report(
 ) -> None:
     """Write report.html.
 
-    figures: as in metrics.json. images: whether it may hold pictures and
-    names of files; without them it may leave the house.
+    figures: as in metrics.json. images: whether to include pictures and
+    file names; a page without them can be shared.
     """
     import jinja2
 
@@ -105,7 +105,7 @@ def _mistakes(judged: Judged, classifier: Classifier, images: bool) -> list[dict
     names = [part.name for part in classifier.card.classes]
     return [
         {
-            "row": int(row) + 2,  # as a spreadsheet counts, with the header
+            "row": int(row) + 2,  # as numbered in a spreadsheet, with the header as row 1
             "file": judged.frame["file"][row] if images else "",
             "picture": thumbnail(Look.of_file(judged.frame["path"][row], classifier).square) if images else "",
             "dataset": judged.frame["dataset"][row],
@@ -132,7 +132,7 @@ def _references(judged: Judged, classifier: Classifier) -> list[dict[str, str]]:
 
 
 def _exhibits(exhibits: Sequence[Exhibit], images: bool) -> list[dict[str, Any]]:
-    """The DICOM files that were judged or put to review; pictures of the first only."""
+    """The decoded DICOM files; pictures of the first MOST_EXHIBITS only."""
     shown = [(number, exhibit, exhibit.look) for number, exhibit in enumerate(exhibits, 1) if exhibit.look is not None]
     return [
         {
@@ -151,13 +151,13 @@ def _exhibits(exhibits: Sequence[Exhibit], images: bool) -> list[dict[str, Any]]
 
 
 def _refusals(exhibits: Sequence[Exhibit], images: bool) -> list[dict[str, Any]]:
-    """The DICOM files without a picture, and why; those that failed first."""
+    """The DICOM files without a picture, with the reason; failed files first."""
     refused = [
         {
             "file": exhibit.file if images else f"file {number}",
             "outcome": exhibit.verdict.outcome,
             "kind": exhibit.verdict.error[0],
-            # A message can name the file.
+            # A message can contain the file's name.
             "message": exhibit.verdict.error[1] if images else "",
         }
         for number, exhibit in enumerate(exhibits, 1)

@@ -1,4 +1,4 @@
-"""The figures of an evaluation in words and as Markdown."""
+"""The figures of an evaluation as text and as Markdown tables."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight",
 
 
 def number(count: int) -> str:
-    """A small number in words."""
+    """A number up to twelve as a word, else in digits."""
     return NUMBERS[count] if count < len(NUMBERS) else str(count)
 
 
 def span_text(figure: dict[str, float] | None) -> str:
-    """A figure with its interval."""
+    """A figure and its interval as text."""
     return "not measured" if figure is None else f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
 
 
 def main_figures(figures: dict[str, Any]) -> list[tuple[str, str]]:
-    """Titles and keys of the figures that come first; those of chests where both are classes."""
+    """Titles and keys of the main figures; those of chests only where adult and child are classes."""
     count = len(figures["confusion"]["classes"])
     titles = [
         (f"macro-F1, {number(count)} classes", "macro_f1"),
@@ -31,7 +31,7 @@ def main_figures(figures: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def tables(figures: dict[str, Any]) -> str:
-    """The figures as Markdown, as they stand in the model card."""
+    """The figures as Markdown, as in the model card."""
     classes = figures["confusion"]["classes"]
     lines = ["| figure | value (95% bootstrap interval) |", "| --- | --- |"]
     lines += [f"| {title} | {span_text(figures[key])} |" for title, key in main_figures(figures)]

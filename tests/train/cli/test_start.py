@@ -1,4 +1,4 @@
-"""The command line answers at once."""
+"""Start of the command line."""
 
 from __future__ import annotations
 

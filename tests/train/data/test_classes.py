@@ -1,4 +1,4 @@
-"""Which classes a model has, and what a label means among them."""
+"""The classes of a model, and the meaning of labels."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_partial_label_admits_its_classes() -> None:
         (("hand", "foot"), {"limb": ("hand",)}, "partial label 'limb' names fewer than two classes"),
     ],
 )
-def test_names_that_no_model_can_carry_are_refused(
+def test_invalid_class_names_are_refused(
     names: tuple[str, ...], partial: dict[str, tuple[str, ...]], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -78,7 +78,7 @@ def test_a_class_is_described_by_the_recipe_and_by_its_name() -> None:
     assert terms_of("spine")["body_part_examined"] == "SPINE"
 
 
-def test_a_mark_in_orthanc_may_mean_any_class() -> None:
+def test_a_label_or_metadata_value_in_orthanc_can_stand_for_any_class() -> None:
     assert read_wanted("label", "teaching=Left knee", "bp-").meaning == "Left_knee"
     assert read_wanted("metadata", "5999=x=hand", "bp-").meaning == "hand"
     assert read_wanted("label", "bp-adult_chest", "bp-").meaning == "adult_chest"

@@ -1,4 +1,4 @@
-"""Pictures that are there twice."""
+"""Near-duplicate images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from train.data.images import load_images
 from train.data.manifest import read_manifest
 
 
-def test_the_same_film_in_another_guise_is_found_and_another_film_is_not() -> None:
+def test_altered_copies_of_a_film_are_found_and_another_film_is_not() -> None:
     chest, leg = (load_images([str(sample(name))])[0] for name in ("RG1_UNCR.dcm", "RG3_J2KI.dcm"))
     plain = eight_bit(chest)
     guises = {
@@ -30,7 +30,7 @@ def test_the_same_film_in_another_guise_is_found_and_another_film_is_not() -> No
     assert {index for pair in near_duplicates(prints, sides) for index in pair} == {0, 2, 3, 4, 5, 6}
 
 
-def test_different_chests_are_not_called_the_same(shared: Path) -> None:
+def test_different_chests_are_not_near_duplicates(shared: Path) -> None:
     frame = read_manifest(shared / "data/xray/manifest.csv", "dev")
     chests = frame[frame["class"] == "pediatric_chest"].drop_duplicates("patient").head(300)
     assert near_duplicates([fingerprint(image) for image in load_images(list(chests["path"]))]) == []

@@ -68,7 +68,7 @@ def test_splits_are_folders_above_the_classes(tmp_path: Path) -> None:
     assert len(read_manifest(tmp_path, "dev")) == 2
 
 
-def test_a_patient_is_known_and_not_to_be_recognised(tmp_path: Path) -> None:
+def test_images_of_a_patient_share_a_pseudonym_without_the_patient_id(tmp_path: Path) -> None:
     for file, patient in (("other/a.dicom", "4711"), ("other/b.dcm", "4711"), ("spine/c.dcm", "4712")):
         dicom(tmp_path / file, patient, PatientAge="008Y")
     for file in ("other/d.dcm", "other/e.dcm"):
@@ -85,7 +85,7 @@ def test_a_patient_is_known_and_not_to_be_recognised(tmp_path: Path) -> None:
     assert digest_of(again) == digest_of(frame)
 
 
-def test_one_id_for_everybody_is_nobodys() -> None:
+def test_a_patient_id_shared_by_all_studies_is_a_placeholder() -> None:
     headers = [Header("ANON", f"1.2.{index}") for index in range(100)]
     assert len(set(Pseudonyms().patients(headers))) == 100
     headers = [Header("4711", f"1.2.{index}") for index in range(5)]
@@ -99,7 +99,7 @@ def test_ages_of_headers_are_years(text: str, years: float) -> None:
     np.testing.assert_equal(age_in_years(text), years)
 
 
-def test_a_salt_is_kept_for_its_owner(tmp_path: Path) -> None:
+def test_a_salt_is_kept_in_a_file_that_only_its_owner_can_read(tmp_path: Path) -> None:
     assert salt_of(tmp_path / "salt") == salt_of(tmp_path / "salt")
     assert (tmp_path / "salt").stat().st_mode & 0o077 == 0
 

@@ -1,4 +1,4 @@
-"""Images as training holds them."""
+"""Decoded images for training, and their cache."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAMES = ("RG1_UNCR.dcm", "RG3_J2KI.dcm")
 
 
 class Recorder(torch.nn.Module):
-    """A network that keeps what it is fed."""
+    """A network that records its input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Recorder(torch.nn.Module):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two real X-rays, a picture, and three files that are none."""
+    """Two real X-rays, a picture, and three broken files."""
     for name in NAMES:
         (tmp_path / name).write_bytes(sample(name).read_bytes())
     cv2.imwrite(str(tmp_path / "small.png"), np.random.default_rng(0).integers(0, 255, (90, 70), np.uint8))
@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def fill(folder: Path, size: int) -> tuple[ImageCache, list[str]]:
-    """A cache filled with the folder's files; and the paths of the usable ones."""
+    """A cache with the files of the folder, and the paths of the usable files."""
     paths = sorted(str(path) for path in folder.iterdir() if path.is_file())
     cache = ImageCache(folder / "cache", size)
     known = cache.fill(paths)
@@ -58,7 +58,7 @@ def fill(folder: Path, size: int) -> tuple[ImageCache, list[str]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_training_feeds_a_dicom_to_the_bit_as_the_worker_does(folder: Path, name: str) -> None:
+def test_training_and_worker_prepare_a_dicom_file_to_the_same_bits(folder: Path, name: str) -> None:
     classifier = Classifier(device="cpu")
     assert (classifier.card.mean, classifier.card.std) == (MEAN, STD)
     served = classifier.prepare(decode_dicom((folder / name).read_bytes()).pixels)
@@ -68,7 +68,7 @@ def test_training_feeds_a_dicom_to_the_bit_as_the_worker_does(folder: Path, name
     np.testing.assert_array_equal(network.fed[0][0].numpy(), served)
 
 
-def test_every_shared_x_ray_is_held_to_the_bit(shared: Path) -> None:
+def test_every_shared_x_ray_is_prepared_to_the_same_bits(shared: Path) -> None:
     checked = set()
     for path in sorted((shared / "data/dicom").glob("*.dcm")):
         try:
@@ -81,13 +81,13 @@ def test_every_shared_x_ray_is_held_to_the_bit(shared: Path) -> None:
     assert checked >= {"uint8", "uint16", "float32"}
 
 
-def test_small_8_bit_pictures_are_held_as_they_are() -> None:
+def test_small_8_bit_pictures_are_kept_unchanged() -> None:
     picture = np.random.default_rng(0).integers(0, 255, (512, 300), np.uint8)
     assert hold(picture, 224) is picture
     assert hold(picture.astype(np.uint16), 224).shape == (224, 131)
 
 
-def test_broken_files_are_told_and_counted_and_the_rest_is_usable(
+def test_broken_files_are_logged_and_counted_and_the_others_are_usable(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache, usable = fill(folder, 128)
@@ -111,7 +111,7 @@ def test_a_later_run_decodes_only_what_has_changed(folder: Path, caplog: pytest.
     assert str(path) in usable
 
 
-def test_a_run_that_was_killed_while_it_wrote_the_index_is_gone_on_with(
+def test_an_index_that_was_cut_off_in_an_interrupted_run_is_used(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(folder, 128)
@@ -123,13 +123,13 @@ def test_a_run_that_was_killed_while_it_wrote_the_index_is_gone_on_with(
     assert len(usable) == 3
 
 
-def test_the_cache_is_its_owners_alone(folder: Path) -> None:
+def test_only_its_owner_can_read_the_cache(folder: Path) -> None:
     fill(folder, 128)
     assert (folder / "cache/128px").stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom's on the cut file, in this process only
-def test_processes_decode_as_one_does(folder: Path) -> None:
+def test_several_processes_decode_the_same_images_as_one(folder: Path) -> None:
     paths = sorted(str(path) for path in folder.iterdir() if path.is_file())
     alone, together = ImageCache(folder / "alone", 64), ImageCache(folder / "together", 64)
     found = [cache.fill(paths, n) for cache, n in ((alone, 0), (together, 2))]
@@ -139,14 +139,14 @@ def test_processes_decode_as_one_does(folder: Path) -> None:
         np.testing.assert_array_equal(first, second)
 
 
-def test_a_file_that_kills_its_process_is_blamed_alone() -> None:
+def test_only_the_file_that_ends_its_process_is_broken() -> None:
     names = ["a", "poison", "b", "c"]
     known = list(decode_all([(name, "", 64) for name in names], 2, poisoned.decode))
     assert [entry.thumbnail for entry in known] == ["a", "", "b", "c"]
     assert known[1].broken.startswith("CrashedProcess: ")
 
 
-def test_images_beyond_the_memory_are_read_again() -> None:
+def test_images_beyond_the_memory_limit_are_read_again() -> None:
     reads: list[int] = []
 
     def reader(index: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Which images there are."""
+"""Manifests and the list of public images."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_manifest_that_cannot_be_used_is_refused_with_the_reason(tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "expected"), [("6", 6), (0.25, 0.25), ("8-9 (patient range)", 8.5), ("50+", np.nan), ("mid 50s", np.nan)]
 )
-def test_ages_are_years_and_ranges_their_middle(text: object, expected: float) -> None:
+def test_ages_are_in_years_and_a_range_gives_its_middle(text: object, expected: float) -> None:
     np.testing.assert_equal(years(text), expected)
 
 
@@ -56,14 +56,14 @@ def test_a_chest_of_unknown_age_admits_both_chests() -> None:
     assert [PAPER.names[i] for i in np.nonzero(mask[1])[0]] == ["adult_chest", "pediatric_chest"]
 
 
-def test_images_of_one_patient_are_one_group_and_unknown_patients_are_alone(tmp_path: Path) -> None:
+def test_images_of_a_patient_are_a_group_and_each_unknown_patient_is_its_own(tmp_path: Path) -> None:
     rows = ["a,spine,X,7", "b,spine,X,7", "c,spine,Y,7", "d,spine,X,", "e,spine,X,"]
     groups = group_of(read_manifest(write(tmp_path / "m.csv", "file,class,dataset,patient", *rows)))
     assert groups[0] == groups[1]
     assert len(set(groups)) == 4
 
 
-def test_columns_and_classes_go_by_the_names_of_others(tmp_path: Path) -> None:
+def test_other_names_of_columns_and_classes_are_accepted(tmp_path: Path) -> None:
     frame = read_manifest(
         write(tmp_path / "m.csv", "path,label,license,patient", "a.png,Adults,CC0,7", "b.png,spine,,")
     )
@@ -79,19 +79,21 @@ def test_a_parquet_manifest_reads_as_its_csv(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(from_csv, from_parquet, check_dtype=False)
 
 
-def test_parquet_without_its_package_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_without_its_package_is_refused_with_the_package_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "m.parquet").write_bytes(b"PAR1")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ConfigError, match=r"m\.parquet: .* pyarrow; install dicom-imaging-router\[parquet\]"):
         read_manifest(tmp_path / "m.parquet")
 
 
-def test_a_file_is_listed_once(tmp_path: Path) -> None:
+def test_a_file_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"a\.png is listed more than once"):
         read_manifest(write(tmp_path / "m.csv", "file,class", "a.png,spine", "a.png,other"))
 
 
-def test_only_rows_with_an_allowed_licence_are_kept_and_the_rest_is_told(
+def test_only_rows_with_an_allowed_licence_are_kept_and_the_others_are_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = ["a,spine,CC0", "b,spine,CC BY 4.0", "c,spine,research only", "d,spine,", "e,spine,research only"]

@@ -38,7 +38,7 @@ def frame_of(rows: int = 3000, seed: int = 0) -> pd.DataFrame:
     )
 
 
-def test_every_class_and_source_is_shared_out_and_no_patient_is_divided() -> None:
+def test_every_class_and_source_is_divided_by_the_shares_and_no_patient_is() -> None:
     frame = frame_of()
     split = split_by_patient(frame, SHARES, 1)
     assert pd.Series(split).groupby(group_of(frame)).nunique().max() == 1
@@ -47,7 +47,7 @@ def test_every_class_and_source_is_shared_out_and_no_patient_is_divided() -> Non
             assert abs((split[rows.index] == name).mean() - share) < 0.06
 
 
-def test_the_same_seed_divides_alike_and_another_otherwise() -> None:
+def test_the_same_seed_gives_the_same_splits_and_another_seed_others() -> None:
     frame = frame_of(300)
     first, again, reseeded = (split_by_patient(frame, SHARES, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
@@ -56,14 +56,14 @@ def test_the_same_seed_divides_alike_and_another_otherwise() -> None:
     np.testing.assert_array_equal(first, split_by_patient(turned, SHARES, 1)[::-1])
 
 
-def test_sources_of_one_image_are_shared_out_together() -> None:
+def test_sources_of_one_image_are_divided_together() -> None:
     frame = frame_of(200).assign(patient="", dataset=[f"source {index}" for index in range(200)])
     split = split_by_patient(frame, SHARES, 0)
     assert abs((split == "test").mean() - 0.15) < 0.02
 
 
 @pytest.mark.parametrize("shares", [{}, {"train": 0.5}, {"train": 1.2, "val": -0.2}])
-def test_shares_that_are_none_are_refused(shares: dict[str, float]) -> None:
+def test_invalid_shares_are_refused(shares: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="their sum 1"):
         split_by_patient(frame_of(10), shares, 0)
 
@@ -76,7 +76,7 @@ def test_the_shared_images_divide_by_class_and_patient(shared: Path) -> None:
         assert abs((split[rows.index] == "val").mean() - 0.15) < 0.03, name
 
 
-def test_what_belongs_together_stays_together() -> None:
+def test_linked_images_get_the_same_split() -> None:
     frame = frame_of(300).assign(patient="")
     split = split_by_patient(frame, SHARES, 0, [(0, 7), (7, 40), (8, 9)])
     assert split[0] == split[7] == split[40]
@@ -106,7 +106,7 @@ def test_a_later_run_reads_the_splits_of_the_first(tmp_path: Path) -> None:
         (["dev", "dev", "unused"], {"train": 165, "val": 35, "unused": 100}),
     ],
 )
-def test_a_manifests_own_splits_stay(own: list[str], expected: dict[str, int]) -> None:
+def test_splits_of_a_manifest_are_kept(own: list[str], expected: dict[str, int]) -> None:
     frame = frame_of(300).assign(patient="", split=own * (300 // len(own)))
     split = divide(frame, SHARES, 0)
     for name, number in expected.items():
@@ -115,7 +115,7 @@ def test_a_manifests_own_splits_stay(own: list[str], expected: dict[str, int]) -
     np.testing.assert_array_equal(split[kept], frame["split"][kept])
 
 
-def test_of_a_source_that_is_left_out_nothing_is_learned(tmp_path: Path) -> None:
+def test_a_left_out_source_is_excluded_from_training(tmp_path: Path) -> None:
     frame = frame_of(300)
     path = tmp_path / "splits.csv"
     split = read_or_make_splits(frame, path, SHARES, 0, left_out=["Y"])

@@ -1,4 +1,4 @@
-"""From images to a table in one command."""
+"""The command reproduce, from images to a table."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def command(*arguments: object) -> Result:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """14 pictures of each class, no two alike, in the paper's layout without splits."""
+    """14 different pictures of each class, in folders as the paper's, without splits."""
     root, random = tmp_path_factory.mktemp("data") / "x-rays", np.random.default_rng(0)
     for name in PAPER.names:
         (root / name).mkdir(parents=True)
@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_where_it_stopped_and_measures_what_can_be_measured(
+def test_an_interrupted_run_is_resumed_and_measures_the_recipes_that_can_run(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = (RECIPES / "mobilenetv1.toml").read_text()
@@ -77,7 +77,7 @@ def test_a_run_goes_on_where_it_stopped_and_measures_what_can_be_measured(
     assert "evaluate: done before" in caplog.text
 
     table = (out / "table.md").read_text()
-    assert "Not the recipes as they are written" in table
+    assert "Settings of the recipes were changed" in table
     assert "Failed: broken (ConfigError)" in table
     [row] = csv.DictReader((out / "table.csv").read_text().splitlines())
     assert row["model"].startswith("mobilenetv1 ")
@@ -87,7 +87,7 @@ def test_a_run_goes_on_where_it_stopped_and_measures_what_can_be_measured(
     command(*run, *TINY, "--set", "epochs=2")
     assert "holds a run with other inputs (recipe)" in caplog.text
 
-    # The same by the single commands, which read the splits that were made.
+    # The single commands read the splits of reproduce and give the same figures.
     model = out / "mobilenetv1/model.onnx"
     judge = ("evaluate", "--model", model, "--data", folder, "--no-images", "--out", tmp_path / "alone")
     assert "name with --splits the file that fit wrote" in command(*judge).output
@@ -133,7 +133,7 @@ def test_missing_weights_are_named_before_anything_is_trained(
     assert not out.exists()
 
 
-def test_weights_that_any_part_of_a_recipe_starts_from_are_looked_for(tmp_path: Path) -> None:
+def test_weights_of_all_parts_of_a_recipe_are_checked(tmp_path: Path) -> None:
     recipe = choose_recipes(["two_step"], [], False)[0].recipe
     assert missing_weights(recipe, tmp_path) == ["mobilenetv1_100.safetensors", "mobilenetv2_100.safetensors"]
 
@@ -161,7 +161,7 @@ def test_missing_images_are_named_before_anything_is_trained(tmp_path: Path, cap
     assert not (tmp_path / "out").exists()
 
 
-def test_an_empty_folder_is_told_how_to_fill_it_with_the_public_images(tmp_path: Path) -> None:
+def test_an_empty_folder_is_refused_with_the_commands_that_fetch_the_public_images(tmp_path: Path) -> None:
     rows = read_sources()
     done = command("reproduce", "--data", tmp_path / "public", "--recipe", "mobilenetv1", "--out", tmp_path / "out")
     assert done.exit_code == 2
@@ -170,7 +170,7 @@ def test_an_empty_folder_is_told_how_to_fill_it_with_the_public_images(tmp_path:
     assert not (tmp_path / "out").exists()
 
 
-def test_fetched_public_images_become_the_data(tmp_path: Path) -> None:
+def test_fetched_public_images_are_used_as_data(tmp_path: Path) -> None:
     row = read_sources().iloc[0]
     file = tmp_path / "public" / row["repo"] / row["path"]
     file.parent.mkdir(parents=True)
@@ -195,10 +195,10 @@ def test_a_small_part_has_every_class_and_its_sources_whatever_the_order(shared:
 
 
 @pytest.mark.slow
-def test_a_smoke_run_goes_from_real_images_to_a_table(
+def test_a_smoke_run_makes_a_table_from_real_images(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Few epochs make no int8 model that is good enough: without this, all four depths are tried.
+    # After few epochs no int8 model is good enough: without this, all four depths are tried.
     monkeypatch.setattr(train.export.variants, "FLOAT_DEPTHS", train.export.variants.FLOAT_DEPTHS[:1])
     run = ("reproduce", "--smoke", "--weights", shared / "weights", "--out", tmp_path)
     done = command(*run, "--data", shared / "data/xray/manifest.csv")

@@ -1,4 +1,4 @@
-"""fp16 and int8 beside fp32."""
+"""Variants of a model in fp16 and int8."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def images(shared: Path) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def checkpoint(shared: Path, images: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pretrained MobileNetV1 and a layer that tells these images apart."""
+    """Pretrained MobileNetV1 and a layer that classifies these images."""
     from sklearn.linear_model import RidgeClassifier
 
     model = Probe(["mobilenetv1"], shared / "weights", len(PAPER)).eval()
@@ -80,7 +80,7 @@ def properties(path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("precision", "largest"), [("fp16", 0.1), ("int8", 2.0)])
-def test_a_variant_judges_as_fp32_does(
+def test_a_variant_predicts_the_classes_of_fp32(
     made: tuple[Path, dict[str, Measured]], images: list[np.ndarray], precision: Any, largest: float
 ) -> None:
     model, measured = made
@@ -95,7 +95,7 @@ def test_a_variant_judges_as_fp32_does(
     assert np.abs(own.probabilities(batch) - whole.probabilities(batch)).mean() < 0.05
 
 
-def test_a_variant_says_what_it_is_and_carries_its_own_temperature(
+def test_a_variant_names_its_precision_and_has_its_own_temperature(
     made: tuple[Path, dict[str, Measured]],
 ) -> None:
     model, measured = made
@@ -110,7 +110,7 @@ def test_a_variant_says_what_it_is_and_carries_its_own_temperature(
         assert variant["images"] == 60
 
 
-def test_int8_is_smaller_and_keeps_what_it_hurts_in_floating_point(
+def test_int8_is_smaller_and_keeps_sensitive_layers_in_floating_point(
     made: tuple[Path, dict[str, Measured]],
 ) -> None:
     model = made[0]
@@ -156,7 +156,7 @@ def test_gpu_and_cpu_variants_take_and_give_float32(made: tuple[Path, dict[str, 
     assert sum(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in halved.initializer) > 20
 
 
-def test_variants_tell_nothing_of_the_machine_that_made_them(
+def test_variants_contain_nothing_about_the_machine_of_the_export(
     made: tuple[Path, dict[str, Measured]],
 ) -> None:
     for precision in ("fp16", "int8"):
@@ -188,6 +188,6 @@ def test_a_checkpoint_of_another_model_is_refused(checkpoint: Path, images: list
         add_variants(checkpoint, tmp_path / "other.onnx", images, ["fp16"])
 
 
-def test_a_temperature_undoes_a_scale() -> None:
+def test_the_matched_temperature_is_the_scale_of_the_logits() -> None:
     logits = np.random.default_rng(0).normal(0, 3, (200, 5))
     assert match_temperature(2 * logits, softmax(logits, 1.5)) == pytest.approx(3.0, rel=0.02)

@@ -10,7 +10,7 @@ from train.fit.calibrate import FEWEST, calibrate, fit_temperature, least_thresh
 from worker.inference.classifier import softmax
 
 
-def test_the_temperature_undoes_overconfidence() -> None:
+def test_the_temperature_corrects_overconfidence() -> None:
     random = np.random.default_rng(0)
     logits = random.normal(size=(20000, 5)) * 2
     truth = np.array([random.choice(5, p=row) for row in softmax(logits)])
@@ -27,7 +27,7 @@ def test_the_least_threshold_reaches_the_wanted_accuracy_and_not_more() -> None:
     assert right[confidence >= threshold - 0.01].mean() < 0.9
 
 
-def test_a_class_without_enough_out_of_source_predictions_gets_the_threshold_of_all_together() -> None:
+def test_a_class_with_too_few_out_of_source_predictions_gets_the_threshold_of_all_classes() -> None:
     random = np.random.default_rng(0)
     truth = random.integers(1, 5, 4 * FEWEST * 2)  # no abdomen at all
     logits = np.eye(5)[truth] * 3 + random.normal(size=(len(truth), 5))

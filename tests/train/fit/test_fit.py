@@ -1,4 +1,4 @@
-"""From a manifest to a model file that the worker runs."""
+"""Fit, export and evaluate, from a manifest to a model file that the worker runs."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def probability(layer: np.ndarray, bias: np.ndarray, point: int) -> np.ndarray:
     return np.exp(logits) / np.exp(logits).sum()
 
 
-def test_partial_labels_teach_that_it_is_a_chest_and_not_whose() -> None:
+def test_partial_labels_train_chest_against_other_classes_but_not_adult_against_child() -> None:
     random = np.random.default_rng(0)
     plain = examples(random.integers(0, 3, 900), {0: [3], 1: [4], 2: [1, 2]}, random)
     nothing = Examples(plain.features[:0], plain.allowed[:0], np.ones(0))
@@ -130,10 +130,10 @@ def test_partial_labels_teach_that_it_is_a_chest_and_not_whose() -> None:
     assert chest[1] == pytest.approx(chest[2], abs=0.01)
 
 
-def test_augmented_views_teach_whose_chest_it_is_and_nothing_else() -> None:
+def test_augmented_views_train_adult_against_child_only() -> None:
     random = np.random.default_rng(0)
     plain = examples(random.integers(0, 3, 900), {0: [3], 1: [4], 2: [1, 2]}, random)
-    # Variants of chests: those near point 2 are adults', those near point 3 (never seen plain) children's.
+    # Augmented chests: near point 2 those of adults, near point 3 (only in augmented rows) those of children.
     augmented = examples(random.integers(2, 4, 400), {2: [1], 3: [2]}, random)
     layer, bias = fit_linear(plain, augmented, [1, 2], 0.5, 1e-3)
     assert probability(layer, bias, 2)[1] > 0.8
@@ -142,7 +142,7 @@ def test_augmented_views_teach_whose_chest_it_is_and_nothing_else() -> None:
     assert [int(probability(layer, bias, row).argmax()) for row in (0, 1)] == [3, 4]
 
 
-def test_weights_count_every_class_the_same_and_damp_large_sources() -> None:
+def test_weights_give_every_class_the_same_total_and_reduce_large_sources() -> None:
     labels = np.array(["a"] * 100 + ["b"] * 10)
     sources = np.array(["x"] * 81 + ["y"] * 19 + ["x"] * 10)
     weights = balanced_weights(labels, sources)
@@ -159,7 +159,7 @@ def test_wrong_names_and_missing_weights_are_named(tmp_path: Path) -> None:
         make_backbone("vgg", None)
 
 
-def test_gray_input_gives_what_three_equal_channels_give(shared: Path) -> None:
+def test_gray_input_gives_the_features_of_three_equal_channels(shared: Path) -> None:
     import timm
     import torch
     from safetensors.torch import load_file

@@ -1,4 +1,4 @@
-"""Whole networks trained by recipe, and training that goes on where it was killed."""
+"""Training of whole networks by recipe, and resuming an interrupted training."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> DataOptions:
-    """One cache for all; and stripes of one class are near-duplicates."""
+    """A cache shared by the tests; leaks are allowed, since stripes of a class are near-duplicates."""
     return DataOptions(cache=tmp_path_factory.mktemp("cache"), allow_leaks=True)
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """So that sums are made in the same order in every process of a test."""
+    """A fixed number of threads, so that sums have the same order in every process of a test."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -70,7 +70,7 @@ def recipe(*overrides: str, name: str = "mobilenetv1") -> NetworkRecipe:
 
 
 @pytest.mark.parametrize("name", PAPERS)
-def test_the_papers_recipes_have_its_settings_and_a_network_that_runs(name: str) -> None:
+def test_the_recipes_of_the_paper_have_its_settings_and_a_network_that_runs(name: str) -> None:
     found = read_recipe(name)
     assert isinstance(found, NetworkRecipe)
     assert (found.size, found.epochs, found.batch, found.seed, found.start) == (512, 50, 32, 42, "scratch")
@@ -83,7 +83,7 @@ def test_the_papers_recipes_have_its_settings_and_a_network_that_runs(name: str)
 
 
 def test_a_resnets_blocks_use_their_convolutions() -> None:
-    """In the paper's code a block returns its shortcut alone."""
+    """In the paper's code a block returns only its shortcut."""
     network = make_network("resnet18", 5).eval()
     image = torch.rand(1, 1, 64, 64)
     with torch.inference_mode():
@@ -94,11 +94,11 @@ def test_a_resnets_blocks_use_their_convolutions() -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_and_ends_like_one_that_was_not(
+def test_an_interrupted_training_is_resumed_with_the_results_of_an_uninterrupted_one(
     manifest: Path, tmp_path: Path, options: DataOptions, caplog: pytest.LogCaptureFixture
 ) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    # Dropout and a moving average, so that the state has all of its parts.
+    # With dropout and a moving average, so that all parts of the state are saved.
     settings = ("dropout=0.3", "ema=0.9")
     overrides = [word for setting in (*TINY, *settings) for word in ("--set", setting)]
     arguments = [
@@ -118,7 +118,7 @@ def test_a_killed_training_goes_on_and_ends_like_one_that_was_not(
         stdout=subprocess.DEVNULL,
     )
     try:
-        # Two savings after the first epoch's end: in the middle of the second.
+        # The second saved state after the first epoch is in the middle of the second epoch.
         eventually((killed / "log.jsonl").is_file, 120, "the end of the first epoch")
         for _ in range(2):
             before = (killed / "state.pt").stat().st_mtime_ns
@@ -132,7 +132,7 @@ def test_a_killed_training_goes_on_and_ends_like_one_that_was_not(
     assert not (killed / "checkpoint.pt").exists()
 
     assert command(*arguments, "--out", killed).stdout.split() == [str(killed / "checkpoint.pt")]
-    assert f"going on in epoch {course['epoch'] + 1}" in caplog.text
+    assert f"resuming in epoch {course['epoch'] + 1}" in caplog.text
     fit(recipe(*settings), manifest, None, whole, options)
     resumed, expected = load(killed / "checkpoint.pt"), load(whole / "checkpoint.pt")
     for name, tensor in expected.model.state_dict().items():
@@ -155,7 +155,7 @@ def test_a_killed_training_goes_on_and_ends_like_one_that_was_not(
 
 
 @pytest.mark.slow
-def test_a_trained_network_becomes_a_model_that_prepares_as_it_was_trained(
+def test_an_exported_network_prepares_images_as_in_training(
     manifest: Path, tmp_path: Path, options: DataOptions
 ) -> None:
     settings = recipe("epochs=1", name="resnet18")  # exported in a third of the time
@@ -181,7 +181,7 @@ def test_a_trained_network_becomes_a_model_that_prepares_as_it_was_trained(
 
 
 @pytest.mark.slow
-def test_every_other_setting_trains_too(manifest: Path, tmp_path: Path, options: DataOptions) -> None:
+def test_every_other_setting_can_be_trained(manifest: Path, tmp_path: Path, options: DataOptions) -> None:
     frame = read_manifest(manifest)
     frame.loc[frame["class"].str.contains("chest") & frame.index.isin(range(0, 999, 3)), "class"] = "chest"
     columns = ["file", "class", "split", "dataset", "patient"]
@@ -219,7 +219,7 @@ def test_every_other_setting_trains_too(manifest: Path, tmp_path: Path, options:
         fit_network(recipe("frozen=['blocks.99']"), manifest, None, tmp_path / "no", options)
 
 
-def test_the_loss_is_cross_entropy_and_sums_what_a_partial_label_admits() -> None:
+def test_the_loss_is_cross_entropy_and_sums_the_classes_that_a_partial_label_admits() -> None:
     logits, truth = torch.randn(8, 5), torch.arange(8) % 5
     allowed = torch.nn.functional.one_hot(truth, 5).float()
     for smoothing in (0.0, 0.1):
@@ -245,13 +245,13 @@ def test_an_epochs_order_depends_on_seed_and_epoch_and_is_shared_by_processes() 
         assert sorted(whole) == sorted(first + second)
 
 
-def test_balanced_batches_show_rare_images_more_often() -> None:
+def test_balanced_batches_contain_rare_images_more_often() -> None:
     weights = np.array([1.0] * 90 + [9.0] * 10)
     drawn = [index for batch in Order(100, 10, 0, weights) for _, index in batch]
     assert 30 < sum(index >= 90 for index in drawn) < 70
 
 
-def test_pretrained_weights_are_asked_for_and_never_downloaded(
+def test_pretrained_weights_must_be_given_and_are_not_downloaded(
     manifest: Path, tmp_path: Path, options: DataOptions
 ) -> None:
     arguments = (
@@ -289,7 +289,9 @@ def test_a_wrong_setting_is_named(override: str, message: str) -> None:
         read_recipe("mobilenetv1", [override])
 
 
-def test_several_processes_without_accelerate_are_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_without_accelerate_are_refused_with_the_package_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setitem(sys.modules, "accelerate", None)
     with pytest.raises(ConfigError, match=r"install dicom-imaging-router\[multi-gpu\]"):

@@ -1,4 +1,4 @@
-"""First which body part, then whose chest."""
+"""The method two_step: first the body part, then adult or child."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run(*arguments: object) -> str:
     return done.output
 
 
-def test_splitting_chests_leaves_all_else_as_it_is() -> None:
+def test_splitting_chests_does_not_change_other_classes() -> None:
     random = np.random.default_rng(0)
     logits, log_odds = random.normal(size=(20, 5)), random.normal(size=20) * 3
     before, after = softmax(logits), softmax(np.stack(split_pair(logits, log_odds, PAIR, np.logaddexp), 1))
@@ -67,7 +67,7 @@ def test_splitting_chests_leaves_all_else_as_it_is() -> None:
     np.testing.assert_allclose(np.log(after[:, CHILD] / after[:, ADULT]), log_odds)
 
 
-def test_the_network_computes_what_its_validation_computed() -> None:
+def test_the_network_and_its_validation_compute_the_same_logits() -> None:
     recipe = read_recipe("two_step")
     assert isinstance(recipe, TwoStepRecipe)
     parts = untrained({"body_part": {"backbones": ["mobilenetv2"], "pooling": "avg"}, "chest": vars(recipe.chest)})
@@ -81,7 +81,7 @@ def test_the_network_computes_what_its_validation_computed() -> None:
     np.testing.assert_allclose(found, np.stack(split_pair(body_part, log_odds, PAIR, np.logaddexp), 1), atol=1e-5)
 
 
-def test_the_rule_weighs_what_tells_more_and_cuts_where_f1_is_best() -> None:
+def test_the_rule_gives_more_weight_to_the_better_margin_and_maximises_f1() -> None:
     random = np.random.default_rng(0)
     child = random.random(4000) < 0.1
     tells = np.where(child, 2.0, -2.0) + random.normal(size=4000)
@@ -108,7 +108,7 @@ def _as_logits(difference: np.ndarray) -> np.ndarray:
     return logits
 
 
-def test_every_chest_is_left_out_once_and_no_patient_is_parted() -> None:
+def test_every_chest_is_left_out_once_and_no_patient_is_in_two_folds() -> None:
     rows = [("mixed", "adult_chest", f"a{i // 2}") for i in range(200)]
     rows += [("mixed", "pediatric_chest", f"c{i // 2}") for i in range(80)]
     rows += [("hospital", "pediatric_chest", "") for _ in range(300)]
@@ -129,7 +129,7 @@ def test_every_chest_is_left_out_once_and_no_patient_is_parted() -> None:
     for patient in ("a0", "a50", "c3"):
         assert sum(bool((fold & (frame["patient"] == patient)).any()) for fold in folds) == 1
     assert sum(bool((fold & (frame["dataset"] == "small")).any()) for fold in folds) == 1
-    # Most of the children: alone, so that no other fold has to do without them.
+    # A source with most of the children is a fold of its own, so that the other folds keep them for training.
     [alone] = [fold for fold in folds if (fold & (frame["dataset"] == "hospital")).any()]
     assert set(frame["dataset"][alone]) == {"hospital"}
 
@@ -187,7 +187,7 @@ def test_classes_without_a_pair_are_refused_and_a_recipe_can_name_one(tmp_path: 
             read_recipe(str(tmp_path / "wrong.toml"))
 
 
-def test_one_source_alone_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+def test_a_single_source_is_refused_before_the_training(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     manifest = write_manifest(tmp_path / "images", {"here": ("dev", 20)})
     (tmp_path / "tiny.toml").write_text(RECIPE)

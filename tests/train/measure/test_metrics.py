@@ -1,4 +1,4 @@
-"""Figures, against a library that everybody trusts."""
+"""Metrics, compared with scikit-learn."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_a_class_without_images_is_left_out_of_the_mean() -> None:
     assert np.nanmean(f1) == pytest.approx(2 / 3)
 
 
-def test_a_replicate_is_a_drawing_of_whole_groups_one_by_one(truth: np.ndarray) -> None:
-    """All replicates at once give what a loop over them gives."""
+def test_a_replicate_draws_whole_groups(truth: np.ndarray) -> None:
+    """The matrix product gives the sums of a loop over replicates."""
     probabilities, groups = random_probabilities(400, 5), np.arange(400) // 3
     predicted = probabilities.argmax(1)
     random, values = np.random.default_rng(0), []
@@ -60,7 +60,7 @@ def test_a_replicate_is_a_drawing_of_whole_groups_one_by_one(truth: np.ndarray) 
     assert measured == pytest.approx(expected, abs=6e-5)
 
 
-def test_groups_are_drawn_whole_and_patients_with_many_images_widen_the_interval() -> None:
+def test_patients_with_many_images_widen_the_interval() -> None:
     right = (np.random.default_rng(0).random(600) < 0.9)[:, None].astype(float)
     sums = resample(np.ones((10, 1)), np.array(["a"] * 5 + ["b"] * 5), replicates=50)
     assert set(np.unique(sums)) == {10}
@@ -74,14 +74,14 @@ def test_groups_are_drawn_whole_and_patients_with_many_images_widen_the_interval
     assert by_patient["low"] < by_image["low"] < by_image["value"] < by_image["high"] < by_patient["high"]
 
 
-def test_many_groups_are_drawn_in_pieces_with_the_same_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_groups_are_drawn_in_parts_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     columns, groups = np.random.default_rng(0).random((50, 3)), np.arange(50)
     whole = resample(columns, groups, replicates=20)
     monkeypatch.setattr("train.measure.bootstrap.DRAWS_AT_ONCE", 120)
     np.testing.assert_allclose(resample(columns, groups, replicates=20), whole)
 
 
-def test_the_figures_of_thousands_of_images_take_a_moment() -> None:
+def test_the_figures_of_thousands_of_images_are_fast() -> None:
     truth = np.random.default_rng(0).integers(0, 5, 5000)
     probabilities = random_probabilities(5000, 5)
     start = time.process_time()
@@ -89,14 +89,14 @@ def test_the_figures_of_thousands_of_images_take_a_moment() -> None:
     assert time.process_time() - start < 10  # a loop over replicates and classes takes minutes
 
 
-def test_calibration_error_of_the_calibrated_is_small_and_of_the_boastful_large() -> None:
+def test_the_calibration_error_is_small_for_calibrated_and_large_for_overconfident_predictions() -> None:
     confidence = np.random.default_rng(0).uniform(0.5, 1, 20000)
     right = np.random.default_rng(1).random(20000) < confidence
     assert expected_calibration_error(confidence, right) < 0.02
     assert expected_calibration_error(np.full(100, 0.99), np.arange(100) < 50) == pytest.approx(0.49)
 
 
-def test_reliability_tells_the_accuracy_of_each_bin_that_holds_images() -> None:
+def test_reliability_has_the_accuracy_of_each_bin_with_images() -> None:
     confidence = np.array([0.95, 0.96, 0.55, 1.0])
     bins = reliability(confidence, np.array([True, False, True, True]))["bins"]
     assert [(row["n"], row["accuracy"]) for row in bins] == [(1, 1.0), (3, 0.6667)]
@@ -109,7 +109,7 @@ def test_risk_rises_with_coverage_and_its_mean_is_the_area() -> None:
     assert found["aurc"] == pytest.approx((1 / 3 + 1 / 4) / 4, abs=1e-5)
 
 
-def test_images_of_one_confidence_are_answered_together_whatever_their_order() -> None:
+def test_images_of_equal_confidence_are_answered_together_in_any_order() -> None:
     right = np.array([True, False, True, False])
     curves = [risk_coverage(np.full(4, 0.9), order)["curve"] for order in (right, right[::-1], np.sort(right))]
     assert curves[0] == curves[1] == curves[2]
@@ -124,7 +124,7 @@ def test_all_figures_of_a_perfect_and_of_a_chest_confusing_model(truth: np.ndarr
     assert figures["macro_f1"]["value"] == 1
     assert figures["answered"] == {"coverage": 1.0, "accuracy": 1.0}
     assert figures["pediatric_recall_by_age"]["0-5"]["share"] == 1
-    # A model that calls every chest an adult's.
+    # A model that predicts adult for every chest.
     swapped = perfect.copy()
     swapped[truth == PAPER.index("pediatric_chest")] = np.eye(5)[PAPER.index("adult_chest")]
     figures = measure(swapped, *given, PAPER.names)
@@ -134,7 +134,7 @@ def test_all_figures_of_a_perfect_and_of_a_chest_confusing_model(truth: np.ndarr
     assert figures["pediatric_recall_by_age"]["0-5"]["share"] == 0
 
 
-def test_merged_chests_are_one_class_wherever_they_stand_in_the_list(truth: np.ndarray) -> None:
+def test_merged_chests_are_one_class_in_any_order_of_classes(truth: np.ndarray) -> None:
     probabilities = random_probabilities(400, 5)
     turned = [2, 0, 4, 1, 3]  # the child before the adult
     names = [PAPER.names[index] for index in turned]
@@ -154,7 +154,7 @@ def test_a_class_list_without_both_chests_has_no_figures_of_chests() -> None:
     assert set(figures["per_class"]["hand"]["intervals"]) == {"recall", "precision", "f1"}
 
 
-def test_what_was_not_measured_is_none_and_not_a_number_that_json_lacks() -> None:
+def test_figures_that_were_not_measured_are_none_and_not_nan() -> None:
     truth = np.array([0, 0, 0, 3, 3])  # no chest, no `other`
     figures = measure(np.eye(5)[truth] * 0.4, *arguments(truth), PAPER.names)
     assert figures["adult_pediatric_balanced_accuracy"] is None

@@ -1,4 +1,4 @@
-"""The report of an evaluation, of a model whose classes are its own, and models side by side."""
+"""The report of an evaluation of a model with its own classes, and the comparison of models."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ LEFT_OUT = {
 
 
 def write_model(path: Path, classes: tuple[str, ...] = CLASSES, slope: float = 40.0) -> Path:
-    """A model that tells pictures by how much of them is bright: the more, the later the class."""
+    """A model whose predicted class depends on the bright share of a picture: the larger, the later the class."""
     centres = np.linspace(0.2, 0.8, len(classes))
-    # Softmax of 2cx - c² is that of -(x - c)²: the nearest centre wins.
+    # Softmax of 2cx - c² equals that of -(x - c)², so the class with the nearest centre is predicted.
     weights, bias = 2 * slope * centres[None], -slope * centres**2
     nodes = [
         helper.make_node("GlobalAveragePool", ["image"], ["mean"]),
@@ -75,7 +75,7 @@ def write_model(path: Path, classes: tuple[str, ...] = CLASSES, slope: float = 4
 
 
 def picture(share: float, random: np.random.Generator) -> np.ndarray:
-    """So much of it is bright."""
+    """A picture with this bright share."""
     return ((random.random((40, 40)) < share) * 200 + 20).astype(np.uint8)
 
 
@@ -89,7 +89,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
             share = (0.2, 0.5, 0.8)[label] + random.normal(0, 0.08)
             cv2.imwrite(str(folder / f"{name}-{index}.png"), picture(share, random))
             lines.append(f"{name}-{index}.png,{name},test,{'clinic' if index % 2 else '<b>ward</b>'},{index // 4}")
-    # One that is certainly wrong, and one that cannot be read.
+    # A mislabelled image, and a file that cannot be read.
     cv2.imwrite(str(folder / "mislabelled.png"), picture(0.8, random))
     (folder / "broken.png").write_bytes(b"\x89PNG broken")
     lines += ["mislabelled.png,hand,test,clinic,", "broken.png,foot,test,clinic,"]
@@ -99,7 +99,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def dicom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A chest, a leg, one without pixels, a CT, and a list of what they show."""
+    """A chest, a leg, a file without pixels, a CT, and a manifest with their body parts."""
     folder = tmp_path_factory.mktemp("dicom")
     (folder / "chest.dcm").write_bytes(fresh("RG1_J2KI.dcm", BodyPartExamined="CHEST"))
     (folder / "leg.dcm").write_bytes(sample("RG3_J2KI.dcm").read_bytes())
@@ -127,7 +127,7 @@ def evaluated(manifest: Path, dicom: Path, tmp_path_factory: pytest.TempPathFact
 
 
 class Page(HTMLParser):
-    """What the tests ask of a page."""
+    """A parsed page for the tests."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class Page(HTMLParser):
         return [attributes for tag, attributes in self.tags if tag == name]
 
 
-def test_the_class_list_is_the_models(evaluated: Path) -> None:
+def test_the_classes_of_a_report_are_those_of_the_model(evaluated: Path) -> None:
     figures = json.loads((evaluated / "metrics.json").read_text())
     assert figures["confusion"]["classes"] == list(CLASSES)
     assert set(figures["macro_f1"]) == {"value", "low", "high"}
@@ -174,7 +174,7 @@ def test_an_unreadable_image_is_counted_and_the_others_are_measured(evaluated: P
     assert (figures["n"], figures["unreadable"]) == (37, {"CorruptPixels": 1})
 
 
-def test_the_report_needs_nothing_beside_itself(evaluated: Path) -> None:
+def test_the_report_loads_no_external_files(evaluated: Path) -> None:
     text = (evaluated / "report.html").read_text()
     page = Page(text)
     assert not page.open
@@ -185,7 +185,7 @@ def test_the_report_needs_nothing_beside_itself(evaluated: Path) -> None:
     assert not re.search(r"(url\(|@import).{0,9}(https?:|//)", text)
 
 
-def test_the_report_can_be_read_without_seeing_it(evaluated: Path) -> None:
+def test_the_report_is_accessible_to_screen_readers(evaluated: Path) -> None:
     page = Page((evaluated / "report.html").read_text())
     assert all(element.get("alt") for element in page.all("img"))
     assert all(element.get("scope") for element in page.all("th"))
@@ -193,12 +193,12 @@ def test_the_report_can_be_read_without_seeing_it(evaluated: Path) -> None:
     identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(identifiers) == len(set(identifiers))
     assert {str(element["href"])[1:] for element in page.all("a")} <= set(identifiers)
-    # Pictures are told in the words beside them.
+    # SVG pictures are hidden from screen readers, since the text beside them describes them.
     assert len(page.all("svg")) == len(page.all("figcaption")) == 3
     assert all(element["aria-hidden"] == "true" for element in page.all("svg"))
 
 
-def test_the_report_tells_of_calibration_abstention_and_left_out_sources(evaluated: Path) -> None:
+def test_the_report_shows_calibration_abstention_and_left_out_sources(evaluated: Path) -> None:
     figures = json.loads((evaluated / "metrics.json").read_text())
     calibration = figures["calibration"]
     assert calibration["temperature"] == 0.5
@@ -212,23 +212,23 @@ def test_the_report_tells_of_calibration_abstention_and_left_out_sources(evaluat
     assert "wrong one" not in text
 
 
-def test_what_a_manifest_says_is_text_and_never_markup(evaluated: Path) -> None:
+def test_text_of_a_manifest_is_escaped(evaluated: Path) -> None:
     text = (evaluated / "report.html").read_text()
     assert "&lt;b&gt;ward&lt;/b&gt;" in text
     assert "<b>ward" not in text
 
 
-def test_the_worst_mistake_is_shown_with_what_it_was_taken_for(evaluated: Path) -> None:
+def test_the_worst_mistake_is_shown_with_its_predicted_class(evaluated: Path) -> None:
     text = (evaluated / "report.html").read_text()
     mistakes = text[text.index('id="mistakes"') : text.index('id="dicom"')]
     first = mistakes[mistakes.index("<li>") : mistakes.index("</li>")]
-    assert "taken for skull" in first
+    assert "predicted as skull" in first
     assert "answered: skull" in first
     assert "truth: hand" in first
     assert "mislabelled.png" in first
 
 
-def test_dicom_files_are_shown_with_their_verdicts_or_the_reason_of_refusal(evaluated: Path) -> None:
+def test_dicom_files_are_shown_with_their_verdict_or_error(evaluated: Path) -> None:
     text = (evaluated / "report.html").read_text()
     section = text[text.index('id="dicom"') :]
     assert "shows: lower leg &amp; ankle" in section
@@ -244,7 +244,7 @@ def test_dicom_files_are_shown_with_their_verdicts_or_the_reason_of_refusal(eval
     assert sum(dicom["tones"]["dicom"]) == pytest.approx(1, abs=1e-3)
 
 
-def test_a_report_that_may_leave_the_house_holds_no_picture_and_no_file_name(
+def test_a_report_without_images_has_no_picture_and_no_file_name(
     evaluated: Path, manifest: Path, dicom: Path, tmp_path: Path
 ) -> None:
     evaluate(evaluated / "brightness.onnx", manifest, tmp_path, "--dicom", dicom, "--no-images")
@@ -252,8 +252,8 @@ def test_a_report_that_may_leave_the_house_holds_no_picture_and_no_file_name(
     assert "data:image" not in text
     assert not re.search(r"[\w-]+\.(png|dcm)", text)
     assert "Figures only." in text
-    assert "Keep this page in the house." in (evaluated / "report.html").read_text()
-    # The worst mistake can still be found in the table that stays.
+    assert "This page contains patient data." in (evaluated / "report.html").read_text()
+    # The table still contains the worst mistake.
     row = int(re.findall(r'<th scope="row">(\d+)</th><td class="text">clinic', text)[0])
     table = (tmp_path / "predictions.csv").read_text().splitlines()
     assert table[row - 1].startswith("mislabelled.png,")
@@ -268,7 +268,7 @@ def test_a_folder_without_dicom_files_is_refused(evaluated: Path, manifest: Path
     assert "holds no DICOM file" in done.output
 
 
-def test_left_out_figures_of_another_run_are_not_taken(evaluated: Path, manifest: Path, tmp_path: Path) -> None:
+def test_left_out_figures_of_another_run_are_refused(evaluated: Path, manifest: Path, tmp_path: Path) -> None:
     foreign = {"calibration": {"temperature": 9}, "chosen_decay": 1.0, "decays": LEFT_OUT}
     (tmp_path / "other.json").write_text(json.dumps(foreign))
     base = ("evaluate", "--model", evaluated / "brightness.onnx", "--manifest", manifest, "--out", tmp_path)
@@ -297,8 +297,8 @@ def test_predictions_are_listed_with_their_probabilities(evaluated: Path) -> Non
     assert sum(float(rows[0][f"p_{label}"]) for label in CLASSES) == pytest.approx(1, abs=1e-5)
 
 
-def test_models_stand_side_by_side_with_paired_differences(evaluated: Path, manifest: Path, tmp_path: Path) -> None:
-    # Much the same model, and one whose classes are turned round.
+def test_models_are_compared_with_paired_differences(evaluated: Path, manifest: Path, tmp_path: Path) -> None:
+    # A similar model, and a model with reversed classes.
     evaluate(write_model(tmp_path / "steeper.onnx", slope=60), manifest, tmp_path / "steeper")
     evaluate(write_model(tmp_path / "turned.onnx", CLASSES[::-1]), manifest, tmp_path / "turned")
     (tmp_path / "speed.csv").write_text(
@@ -322,7 +322,7 @@ def test_models_stand_side_by_side_with_paired_differences(evaluated: Path, mani
 
 
 def test_a_paired_difference_is_narrower_than_the_two_intervals(tmp_path: Path) -> None:
-    """A model that differs from another on few images is better for sure, though their intervals overlap."""
+    """A model that is better on few images has a significant paired difference, though the intervals overlap."""
     from train.measure.compare import difference, read_result
 
     random = np.random.default_rng(0)
@@ -361,7 +361,7 @@ def test_a_table_of_speeds_without_its_columns_is_refused(evaluated: Path, tmp_p
 
 
 def test_every_file_of_a_difficult_folder_gets_a_verdict_or_a_reason(shared: Path, tmp_path: Path) -> None:
-    """Memory bombs, broken streams, other modalities: none stops the report."""
+    """Memory bombs, broken streams and other modalities do not stop the report."""
     from train.measure.looks import judge_folder
 
     classifier = Classifier(write_model(tmp_path / "model.onnx"), "cpu")

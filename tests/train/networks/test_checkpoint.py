@@ -15,7 +15,7 @@ from worker.inference.classifier import PACKAGED_MODEL
 RECIPE = {"name": "old", "method": "probe", "backbones": ["mobilenetv1"], "size": 64}
 
 
-def test_a_checkpoint_keeps_its_classes_and_one_without_has_the_papers(tmp_path: Path) -> None:
+def test_a_checkpoint_keeps_its_classes_and_without_classes_has_those_of_the_paper(tmp_path: Path) -> None:
     limbs = ClassSet(("hand", "left_knee", "right_knee"), {"knee": ("left_knee", "right_knee")})
     save(Checkpoint(Probe(["mobilenetv1"], None, 3), RECIPE, {}, {}, limbs), tmp_path / "new.pt")
     assert load(tmp_path / "new.pt").classes == limbs
@@ -24,5 +24,5 @@ def test_a_checkpoint_keeps_its_classes_and_one_without_has_the_papers(tmp_path:
     assert load(tmp_path / "old.pt").classes == PAPER
 
 
-def test_a_model_file_without_partial_labels_has_the_papers() -> None:
+def test_a_model_file_without_partial_labels_has_those_of_the_paper() -> None:
     assert read_facts(PACKAGED_MODEL).classes == PAPER

