@@ -79,6 +79,10 @@ def _tree(tree: Tree) -> str:
             continue
         names = ", ".join(leaf.name for leaf in node.leaves())
         text += f"`{node.name}` is the sum of {names}; its threshold is {node.threshold:.3f}."
+        if not node.complete:
+            text += (
+                f" An image that is sure of `{node.name}` and of none below it gets the partial verdict `{node.name}`."
+            )
         support = node.support
         if {"images", "others", "sources"} <= set(support):
             text += (
