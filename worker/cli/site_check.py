@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -156,4 +155,3 @@ def _explain(site: dict[str, Any], fit: Fit) -> None:
     )
     if fit.one_sided:
         click.echo("hardly any image is of the other age group: the shift is held back, and says little of that group")
-    sys.stdout.flush()

@@ -163,7 +163,7 @@ def fit_shift(observations: Sequence[Observation]) -> Fit:
         score -= np.logaddexp(0.0, -sign * (seen.log_odds + shifts))
     weights = np.exp(score - score.max())
     total = np.cumsum(weights) / weights.sum()
-    low, high = (float(shifts[min(np.searchsorted(total, share), len(shifts) - 1)]) for share in (0.025, 0.975))
+    low, high = (float(shifts[int(np.argmax(total >= share))]) for share in (0.025, 0.975))
     older = sum(seen.older for seen in observations)
     one_sided = min(older, len(observations) - older) < LEAST_OF_A_GROUP
     return Fit(round(float(shifts[score.argmax()]), 2), (round(low, 2), round(high, 2)), one_sided)
