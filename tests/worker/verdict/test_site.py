@@ -25,9 +25,8 @@ def card() -> ModelCard:
 def site(card: ModelCard, **changes: Any) -> dict[str, Any]:
     model = f"{card.name} {card.version}"
     at = "2026-11-24T10:00:00+00:00"
-    return {
-        "v": 1, "node": "adult_chest", "log_odds": 2.5, "model": model, "images": 200, "at": at, "stations": [], **changes
-    }  # fmt: skip
+    written = {"v": 1, "node": "adult_chest", "log_odds": 2.5, "model": model, "images": 200, "at": at, "stations": []}
+    return {**written, **changes}
 
 
 def rewrite(path: Path, value: dict[str, Any]) -> None:
