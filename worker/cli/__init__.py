@@ -13,6 +13,7 @@ from worker.cli.find import find
 from worker.cli.remove import remove
 from worker.cli.send import send
 from worker.cli.show import show
+from worker.cli.site_check import site_check
 from worker.cli.status import status
 from worker.cli.up import up
 from worker.console import CommandLine
@@ -28,5 +29,5 @@ def main() -> None:
     """
 
 
-for _command in (classify, up, demo, send, find, show, remove, status, dead_letters, doctor):
+for _command in (classify, up, demo, send, find, show, remove, status, dead_letters, site_check, doctor):
     main.add_command(_command)

@@ -37,6 +37,8 @@ def status(style: str) -> None:
 
 def _ask(archive: Archive, settings: Settings) -> dict[str, Any]:
     """Everything that the command prints, and in JSON as it is. Raises ArchiveUnavailable."""
+    from worker.verdict.site import last_check
+
     answer: dict[str, Any] = {
         "orthanc": archive.url,
         "plugin": archive.plugin_status(),
@@ -46,6 +48,7 @@ def _ask(archive: Archive, settings: Settings) -> dict[str, Any]:
             if label.startswith(settings.label_prefix)
         },
         "without_verdict": archive.count_without_verdict(settings.modalities),
+        "site_check": last_check(settings.site_file),
     }
     try:
         ledger = make_ledger(archive)
@@ -68,8 +71,18 @@ def _print_parts(answer: dict[str, Any]) -> None:
     }
     if answer["dead_letters"]:
         parts["dead letters"] = f"{answer['dead_letters']}: see `dicom-router dead-letters`"
+    if answer["site_check"] is not None:
+        parts["site check"] = checked(answer["site_check"])
     for part, value in parts.items():
         click.echo(f"{part:<15}  {value}")
+
+
+def checked(check: dict[str, Any]) -> str:
+    """What the last `site-check --write` found, in words."""
+    if "error" in check:
+        return f"{check['error']}: write it with `dicom-router site-check --write`"
+    shift = f"{check['node']} {check['log_odds']:+.2f} log-odds"
+    return f"{shift}, {check['images']} images, {check['model']}, {check['at']}"
 
 
 def following(plugin: dict[str, Any] | None) -> str:

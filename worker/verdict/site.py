@@ -9,6 +9,8 @@ The file is JSON. Its keys::
     images      how many images of known age it rests on
     at          when it was measured (ISO 8601, UTC)
     stations    what was found by station, for people to read
+
+`site-check` adds, for people too: `interval` (95%, of log_odds), `one_sided`, `agree` and `agree_with_shift` (images).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -69,6 +72,37 @@ def read_shift(path: Path, model: ModelCard) -> Shift:
             f"DICOM_ROUTER_SITE_FILE is {path}: {reason}", "write it anew with `dicom-router site-check --write`"
         )
     return Shift(value["node"], float(value["log_odds"]), f"{value['node']} {value['log_odds']:+.2f} {value['at']}")
+
+
+def write_site(path: Path, site: Mapping[str, Any]) -> None:
+    """Write a site's file in one step, so that no worker reads half of it. Raises ConfigError."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        new.write_text(json.dumps(site, indent=2) + "\n", encoding="utf-8")
+        new.replace(path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise ConfigError(
+            f"DICOM_ROUTER_SITE_FILE is {path}: it cannot be written ({error.strerror})",
+            "name a file in a folder that exists and that this user may write to",
+        ) from error
+
+
+def last_check(path: Path | None) -> dict[str, Any] | None:
+    """When a site was checked, with how many images, which model and what shift, for `status`.
+
+    None where no file is named; `error` says why a file cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return {"error": f"{path} cannot be read ({type(error).__name__})"}
+    keys = ("at", "images", "node", "log_odds", "model")
+    if not isinstance(value, dict) or not isinstance(value.get("log_odds"), (int, float)):
+        return {"error": f"{path} is no site file"}
+    return {key: value.get(key) for key in keys}
 
 
 def _wrong(value: Any, model: ModelCard) -> str:
