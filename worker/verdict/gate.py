@@ -5,7 +5,8 @@ other modalities have the statistics of X-rays: these bounds do not find them.
 
 The bounds were chosen on the 6,378 X-rays of the development data and on the drawn kinds CHOOSING of
 tests/not_xrays.py. Those that an even, black background moves (the least roughness and the flat share) stand
-just outside the extremes of these X-rays: limbs on a black background are rare among them. `python -m benchmarks.gate` repeats the figures.
+just outside the extremes of these X-rays: limbs on a black background are rare among them.
+`python -m benchmarks.gate` repeats the figures.
 """
 
 from __future__ import annotations
