@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.conftest import Running
-from tests.end_to_end.proxy import HTML, Answer, Proxy, proxy
 from tests.helpers import eventually, fresh
+from tests.proxy import HTML, Answer, Proxy, proxy
 from worker.errors import ArchiveUnavailable
 from worker.orthanc_client import Archive
 

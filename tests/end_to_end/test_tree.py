@@ -168,7 +168,7 @@ def test_an_older_worker_beside_a_newer_one_and_alone_again_leaves_right_unions(
     own_site: Callable[..., Running], tmp_path: Path
 ) -> None:
     flat = with_properties(tmp_path / "flat.onnx", tree=[])
-    site = own_site(app="tests.end_to_end.version_1", environment={"DICOM_ROUTER_MODEL": str(flat)})
+    site = own_site(app="tests.end_to_end.apps.version_1", environment={"DICOM_ROUTER_MODEL": str(flat)})
     study = generate_uid()
 
     def upload(number: int) -> list[str]:
@@ -202,7 +202,7 @@ def test_an_older_worker_beside_a_newer_one_and_alone_again_leaves_right_unions(
     assert verdicts[ids[-1]]["path"] == ["chest", "adult_chest"]
     # A downgrade: the older worker judges a newer verdict anew, and every label of the path goes.
     site.stack.layout = replace(
-        site.stack.layout, app="tests.end_to_end.version_1", environment={"DICOM_ROUTER_MODEL": str(flat)}
+        site.stack.layout, app="tests.end_to_end.apps.version_1", environment={"DICOM_ROUTER_MODEL": str(flat)}
     )
     site.stack.stop_worker(new)
     site.stack.wait_for_worker(site.stack.launch_worker())

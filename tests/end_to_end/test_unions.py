@@ -11,8 +11,8 @@ import pytest
 from pydicom.uid import generate_uid
 
 from tests.end_to_end.conftest import Running, running
-from tests.end_to_end.proxy import Answer, Proxy, proxy
 from tests.helpers import eventually, fresh
+from tests.proxy import Answer, Proxy, proxy
 from worker.contract import UNION_KEY, redis_key
 from worker.errors import ArchiveUnavailable, BrokerUnavailable, ConfigError
 from worker.inference.classifier import Classifier, ModelCard

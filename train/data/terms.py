@@ -73,6 +73,9 @@ def inner_nodes(
     ]
 
 
+LEAST_OF_SUMS = 0.95
+"""Least threshold of a node above classes: where nearly all images are right, they set no bound that would hold."""
+
 _AGES = {"adult_chest": [18, 200], "pediatric_chest": [0, 16]}
 """(from, below) in years: a plausible age of the header decides between these."""
 

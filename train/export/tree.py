@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from train.data.terms import inner_nodes, terms_of
-from train.fit.calibrate import LEAST_OF_SUMS, least_threshold
+from train.data.terms import LEAST_OF_SUMS, inner_nodes, terms_of
+from train.fit.calibrate import least_threshold
 from worker.errors import ConfigError
 from worker.inference.card import read_card
 from worker.inference.classifier import Classifier

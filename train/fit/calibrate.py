@@ -7,14 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from train.data.terms import LEAST_OF_SUMS
 from worker.inference.classifier import softmax
 
 FEWEST = 100
 """Smallest number of out-of-source predictions of a class for a threshold of its own."""
-
-
-LEAST_OF_SUMS = 0.95
-"""Least threshold of a node above classes: where nearly all images are right, they set no bound that would hold."""
 
 
 @dataclass(frozen=True)

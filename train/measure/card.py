@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from train.data.classes import PAPER, ClassSet
-from train.fit.calibrate import LEAST_OF_SUMS
+from train.data.terms import LEAST_OF_SUMS
 from train.measure.modelfile import read_facts
 from train.measure.tables import number, tables
 from worker.errors import ConfigError
