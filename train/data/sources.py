@@ -1,7 +1,7 @@
 """The list of public X-rays for training and tests: where each file is published, without pixels.
 
 sources.csv.gz lists repository, path and commit on GitHub, with class, split and licence; patients have the names
-that the public data sets give them. The shipped model was trained and measured on the first 6,613 rows; the rows
+that the public data sets give them. The shipped model was trained on `dev` of the first 6,613 rows; the rows
 after them were added later. A user who has fetched the repositories into a folder as <owner>/<name>/... gets a
 manifest of the files found and a list of the files missing.
 """
