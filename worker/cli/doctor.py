@@ -66,13 +66,10 @@ def _guarded(check: Callable[[Settings], Iterator[Check]], settings: Settings) -
 
 
 def _model(settings: Settings) -> Iterator[Check]:
-    import numpy as np
-
     from worker.inference.classifier import Classifier
 
     classifier = Classifier.from_settings(settings)
     card = classifier.card
-    classifier.probabilities(np.zeros((1, 1, card.size, card.size), np.float32))
     names = ", ".join(label.name for label in card.classes)
     yield Check("model", "ok", f"{card.name} {card.version} ({names})")
     yield Check("precision", "ok", f"{card.precision} ({classifier.path.name}), sha256 {card.sha256[:12]}")
